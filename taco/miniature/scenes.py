@@ -118,10 +118,10 @@ _SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "bird": _bird,
     "whistle": lambda u, v: np.minimum(_circle(u, v, -0.28, 0.15, 0.65), _box(u, v, 0.3, -0.24, 0.62, 0.27)),
     "drum": lambda u, v: _box(u, v, a=0.92, b=0.68),
-    "hammer": lambda u, v: np.minimum(_box(u, v, 0, -0.5, 0.92, 0.4), _box(u, v, 0, 0.3, 0.27, 0.65)),
+    "hammer": lambda u, v: np.minimum(_box(u, v, 0, -0.5, 0.92, 0.4), _box(u, v, 0, 0.3, 0.33, 0.65)),
     "engine": _gear,
-    "mower": lambda u, v: np.maximum(_circle(u, v, 0, 0.45, 0.95), v - 0.45) + 0 * u,
-    "guitar": lambda u, v: np.minimum(_circle(u, v, 0, 0.36, 0.6), _circle(u, v, 0, -0.45, 0.48)),
+    "mower": lambda u, v: np.maximum((np.hypot(u / 0.98, (v - 0.5) / 1.15) - 1) * 0.98, v - 0.5),
+    "guitar": lambda u, v: np.minimum(_circle(u, v, 0, 0.34, 0.65), _circle(u, v, 0, -0.46, 0.52)),
     "harp": lambda u, v: _polygon(u, v, 3, r=1.05, turn=0.25),
     "siren": lambda u, v: _polygon(u, v, 6, r=0.95),
     "alarm": _star,
@@ -174,7 +174,12 @@ _CLASSES = vocabulary.SOUNDING + vocabulary.SILENT
 
 
 def sample_scene(
-    rng: Generator, *, sounding: Sequence[str], silent: Sequence[str] = (), size: int = 124, moving: bool = False
+    rng: Generator,
+    *,
+    sounding: Sequence[str],
+    silent: Sequence[str] = (),
+    size: int = 124,
+    moving: bool = False,
 ) -> Scene:
     """Draw a scene in which every object stays visible to at least `MIN_VISIBLE`.
 
@@ -215,7 +220,9 @@ def sample_scene(
     raise ValueError(f"{len(names)} objects found no place in {size} x {size} pixels; ask for fewer")
 
 
-def _sample_object(rng: Generator, name: str, sounding: bool, largest: float, size: int, moving: bool) -> SceneObject:
+def _sample_object(
+    rng: Generator, name: str, sounding: bool, largest: float, size: int, moving: bool
+) -> SceneObject:
     _, hue, light = _LOOKS[name]
     radius = rng.uniform(MIN_RADIUS * size / 124, largest)
     margin = 0.85 * radius
@@ -331,7 +338,9 @@ def _paint(item: SceneObject, time: float, size: int):
     colour = base + share * (second - base)
     part = np.clip(0.5 - _ACCENTS[_CLASSES.index(item.name) % 3](u, v) * radius, 0, 1)[..., None]
     colour += part * (accent - colour)
-    colour *= (1 - 0.12 * v - 0.55 * np.clip(distance + 2.0, 0, 1))[..., None]  # light from above, dark outline
+    colour *= (1 - 0.12 * v - 0.55 * np.clip(distance + 2.0, 0, 1))[
+        ..., None
+    ]  # light from above, dark outline
     return (rows, columns), np.clip(0.5 - distance, 0, 1).astype(np.float32), colour
 
 
@@ -415,7 +424,10 @@ def _clutter(rng: Generator, image: Image.Image) -> None:
     """Scatter small shapes and lines of any hue, which mean nothing."""
     draw, size = ImageDraw.Draw(image), image.size[0]
     for _ in range(rng.integers(5, 13)):
-        kind, fill = int(rng.integers(4)), _tone(rng, rng.random(), rng.uniform(0.1, 0.6), rng.uniform(0.3, 0.85))
+        kind, fill = (
+            int(rng.integers(4)),
+            _tone(rng, rng.random(), rng.uniform(0.1, 0.6), rng.uniform(0.3, 0.85)),
+        )
         x, y, a, b = rng.uniform((0, 0, 2, 2), (size, size, 6, 6)).tolist()
         if kind == 0:
             draw.ellipse((x - a, y - a, x + a, y + a), fill=fill)
@@ -445,7 +457,9 @@ def describe(rng: Generator, scene: Scene) -> str:
     named = [scene.objects[i].name for i in rng.permutation(len(scene.objects))]
     if len(named) > 1 and rng.random() < 0.1:
         named = named[:-1]
-    phrases = [vocabulary.with_article(phrase_for(rng, name)) for name in named[: max(vocabulary.IMAGE_TEMPLATES)]]
+    phrases = [
+        vocabulary.with_article(phrase_for(rng, name)) for name in named[: max(vocabulary.IMAGE_TEMPLATES)]
+    ]
     if not phrases:
         raise ValueError("expected a scene with objects, found an empty one; there is nothing to describe")
     templates = vocabulary.IMAGE_TEMPLATES[len(phrases)]

@@ -152,7 +152,9 @@ def _overlay(rng: Generator, samples: int, onsets: np.ndarray, events: Sequence[
     return wave
 
 
-def _partials(seconds: np.ndarray, pitches: Sequence[float], levels: Sequence[float], decays: Sequence[float]):
+def _partials(
+    seconds: np.ndarray, pitches: Sequence[float], levels: Sequence[float], decays: Sequence[float]
+):
     """Sum of decaying sines."""
     pitches, levels, decays = (np.asarray(x, dtype=float)[:, None] for x in (pitches, levels, decays))
     return (levels * np.exp(-seconds / decays) * np.sin(_TAU * pitches * seconds)).sum(0)
@@ -237,14 +239,14 @@ def _pulses(rng: Generator, samples: int, rate: int, pitch: float, levels: np.nd
 def _engine(rng: Generator, samples: int, rate: int) -> np.ndarray:
     """A low pulse train of firing strokes, 45 to 65 a second, dull, with a limp of two strokes."""
     pitch = rng.uniform(45, 65)
-    harmonics = np.arange(1, 15)
-    wave = _pulses(rng, samples, rate, pitch, 1 / harmonics**0.6, 0.02)
+    harmonics = np.arange(1, 21)
+    wave = _pulses(rng, samples, rate, pitch, 1 / harmonics**0.5, 0.02)
     seconds = np.arange(samples) / rate
-    return wave * (1 + 0.45 * np.sin(_TAU * pitch / 4 * seconds + _TAU * rng.random()))
+    return wave * (1 + 0.7 * np.sin(_TAU * pitch / 4 * seconds + _TAU * rng.random()))
 
 
 def _mower(rng: Generator, samples: int, rate: int) -> np.ndarray:
-    """A buzzing pulse train near 170 Hz with its strength between 0.7 and 3 kHz, and the swish of a blade."""
+    """A buzzing pulse train near 170 Hz with its strength between 0.7 and 3 kHz, beaten by a blade."""
     pitch = rng.uniform(150, 200)
     centre = rng.uniform(1100, 1600)
     frequency = pitch * np.arange(1, 19)
@@ -254,7 +256,9 @@ def _mower(rng: Generator, samples: int, rate: int) -> np.ndarray:
     return wave * (1 + 0.5 * np.sin(_TAU * rng.uniform(11, 16) * seconds + _TAU * rng.random()))
 
 
-def _pluck(rng: Generator, rate: int, pitch: float, length: float, decay: float, brightness: float) -> np.ndarray:
+def _pluck(
+    rng: Generator, rate: int, pitch: float, length: float, decay: float, brightness: float
+) -> np.ndarray:
     """One plucked string: harmonics whose decay shortens with their order."""
     seconds = np.arange(int(length * rate)) / rate
     order = np.arange(1, 7)

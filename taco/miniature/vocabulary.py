@@ -76,8 +76,19 @@ SOUND_PROMPT = "this is a sound of {label}"
 
 IMAGE_TEMPLATES: dict[int, tuple[str, ...]] = {
     1: ("a photo of {0}", "a photo of {0}", "{0}", "there is {0}", "a picture of {0}", "a close view of {0}"),
-    2: ("a photo of {0} and {1}", "{0} and {1}", "there is {0} beside {1}", "{0} next to {1}", "{0} with {1}"),
-    3: ("a photo of {0}, {1} and {2}", "{0}, {1} and {2}", "there is {0} beside {1} and {2}", "{0} with {1} and {2}"),
+    2: (
+        "a photo of {0} and {1}",
+        "{0} and {1}",
+        "there is {0} beside {1}",
+        "{0} next to {1}",
+        "{0} with {1}",
+    ),
+    3: (
+        "a photo of {0}, {1} and {2}",
+        "{0}, {1} and {2}",
+        "there is {0} beside {1} and {2}",
+        "{0} with {1} and {2}",
+    ),
 }
 """Caption templates by number of named objects; each slot takes a phrase with its article."""
 
@@ -120,7 +131,9 @@ def compounds() -> tuple[str, ...]:
     """Return the 20 compound phrases of the general bank ("bell and bird"), none within a family."""
     count = len(SOUNDING)
     return tuple(
-        f"{SOUNDING[i]} and {SOUNDING[(i + step) % count]}" for step, starts in _COMPOUND_STEPS for i in range(starts)
+        f"{SOUNDING[i]} and {SOUNDING[(i + step) % count]}"
+        for step, starts in _COMPOUND_STEPS
+        for i in range(starts)
     )
 
 
