@@ -1,0 +1,495 @@
+"""From per-sample rows to numbers: one value per seed, mean ± population standard deviation, paired intervals.
+
+Rows and their columns are described in `taco.metrics`. Everything sorts rows by sample before it sums, so the split over
+shards and the order of files never change a bit of a result. Values are fractions; `taco.tables` prints percent.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from taco import metrics
+
+SCHEMA_VERSION = "1"
+CELL = ("task", "dataset", "method", "variant", "word_bank")
+"""What one number of a table belongs to (and its metric)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a task is scored.
+
+    Attributes
+    ----------
+    title : str
+        its name in tables
+    kind : {"binary", "pooled", "semantic"}
+        pooled = binary rows and, in addition, histograms by class (ADE SP)
+    word_bank : str
+        the paper's default bank
+    conventions : tuple of str
+        semantic tasks: the conventions of `taco.metrics.convention_ids` that are printed
+    """
+
+    title: str
+    kind: str
+    word_bank: str
+    conventions: tuple = ()
+
+
+TASKS = {
+    "s4": Task("S4", "binary", "general"),
+    "ms3": Task("MS3", "binary", "general"),
+    "ade_sp": Task("ADE SP", "pooled", "general"),
+    "avss": Task("AVSS", "semantic", "specific", ("paper",)),
+    "ade_sp_semantic": Task("ADE SP Semantic", "semantic", "specific", ("paper", "corrected")),
+}
+
+
+class AggregateError(ValueError):
+    """Score rows that cannot be aggregated: says which, what was expected and what to do."""
+
+
+# ------------------------------------------------------------------------------------------ files
+
+_TYPES = {
+    "seed": pa.int32(),
+    "pixels": pa.int32(),
+    "n_labels": pa.int32(),
+    "first_id": pa.int32(),
+    "class_ids": pa.list_(pa.int16()),
+    "n_samples": pa.int32(),
+    "bins": pa.list_(pa.uint16()),
+    "negatives": pa.list_(pa.int64()),
+    **{
+        name: pa.list_(pa.int32())
+        for name in ("tp", "fp", "f_tp", "f_pp", "intersection", "predicted", "truth")
+    },
+    **{name: pa.string() for name in metrics.IDENTITY if name != "seed"},
+}
+_COLUMNS = {
+    "binary": metrics.IDENTITY + metrics.BINARY_COLUMNS,
+    "semantic": metrics.IDENTITY + metrics.SEMANTIC_COLUMNS,
+    "histogram": metrics.HISTOGRAM_IDENTITY + metrics.HISTOGRAM_COLUMNS,
+}
+
+
+def write_rows(rows, path, kind):
+    """Write score rows as Parquet, under a temporary name first.
+
+    Parameters
+    ----------
+    rows : list of dict
+        identity and counts; further scalar columns (k_star, confidence …) are kept as they are
+    path : path
+    kind : {"binary", "semantic", "histogram"}
+
+    Raises
+    ------
+    AggregateError
+        when a row lacks a column of its kind.
+    """
+    path = Path(path)
+    columns = _COLUMNS[kind]
+    extra = [name for name in (rows[0] if rows else {}) if name not in columns]
+    for number, row in enumerate(rows):
+        if set(row) != {*columns, *extra}:
+            odd = sorted(set(row) ^ {*columns, *extra})
+            raise AggregateError(
+                f"{path}: row {number} differs in columns {odd} from the {kind} schema or row 0"
+            )
+    fields = [pa.field(name, _column_type(name, kind), nullable=False) for name in columns]
+    table = pa.table(
+        [pa.array([row[f.name] for row in rows], f.type) for f in fields], schema=pa.schema(fields)
+    )
+    for name in extra:
+        table = table.append_column(name, pa.array([row[name] for row in rows]))
+    table = table.replace_schema_metadata({"taco_scores": SCHEMA_VERSION, "kind": kind})
+    temporary = path.with_name(f".{path.name}.partial")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(path)
+
+
+def _column_type(name, kind):
+    if name == "positives":
+        return pa.list_(pa.int64()) if kind == "histogram" else pa.int32()
+    return _TYPES[name]
+
+
+def load_rows(paths):
+    """Read per-sample rows of any tasks and shards.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        files of kind binary or semantic
+
+    Returns
+    -------
+    DataFrame, sorted by cell, seed and sample; columns of the other kind are missing values
+
+    Raises
+    ------
+    AggregateError
+        no file, a file of another schema or kind, or a row that appears twice.
+    """
+    frame = _read(paths, ("binary", "semantic"))
+    keys = [*CELL, "seed", "sample_id"]
+    twice = frame[frame.duplicated(keys, keep=False)]
+    if len(twice):
+        raise AggregateError(
+            f"{len(twice)} score rows appear more than once, first {twice.iloc[0][keys].tolist()}: "
+            "shards overlap or a file was given twice; score the task again"
+        )
+    return frame.sort_values(keys, kind="stable", ignore_index=True)
+
+
+def load_histograms(paths):
+    """Read the histogram rows of ADE SP (unmerged: one per shard); an empty frame for no path."""
+    paths = list(paths)
+    if not paths:
+        return pd.DataFrame(columns=_COLUMNS["histogram"])
+    return _read(paths, ("histogram",))
+
+
+def _read(paths, kinds):
+    frames = []
+    for path in map(Path, paths):
+        try:
+            file = pq.ParquetFile(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise AggregateError(
+                f"{path}: expected a Parquet file of scores, found: {error}; score it again"
+            ) from error
+        with file:
+            meta = file.schema_arrow.metadata or {}
+            version, kind = (meta.get(key, b"none").decode() for key in (b"taco_scores", b"kind"))
+            if version != SCHEMA_VERSION or kind not in kinds:
+                raise AggregateError(
+                    f"{path}: expected scores of schema {SCHEMA_VERSION} and kind {' or '.join(kinds)}, "
+                    f"found schema {version} and kind {kind}; score it again with this version"
+                )
+            frames.append(file.read().to_pandas())
+    if not frames:
+        raise AggregateError("expected score files, found none: nothing to aggregate")
+    frames = [frame for frame in frames if len(frame)] or frames[:1]
+    return pd.concat(frames, ignore_index=True)
+
+
+# ------------------------------------------------------------------------- one value for each seed
+
+
+def per_seed(rows, histograms=None):
+    """Every metric of every cell, for each seed.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        from `load_rows`
+    histograms : DataFrame, optional
+        from `load_histograms`; needed where rows hold ADE SP
+
+    Returns
+    -------
+    DataFrame: the columns of `CELL`, seed, metric, value (fraction), threshold (NaN where none is chosen), n_samples.
+    Metrics: mask-IoU and F (binary and pooled tasks), mIoU and mAP (pooled), mIoU and F, with " (corrected)"
+    for the second convention (semantic).
+
+    Raises
+    ------
+    AggregateError
+        unknown task, seeds or methods of one task that were scored on different samples, missing histograms.
+    """
+    _check_samples(rows)
+    pools = _pools(histograms)
+    records = []
+    for key, group in rows.groupby([*CELL, "seed"], sort=True):
+        group = group.sort_values("sample_id", kind="stable")
+        task = TASKS[key[0]]
+        values = _semantic(group, task) if task.kind == "semantic" else _binary(group)
+        if task.kind == "pooled":
+            values += _pooled(pools.get(key), group, key)
+        for metric, value, threshold in values:
+            records.append((*key, metric, value, threshold, len(group)))
+    return pd.DataFrame(records, columns=[*CELL, "seed", "metric", "value", "threshold", "n_samples"])
+
+
+def _check_samples(rows):
+    unknown = sorted(set(rows["task"]) - set(TASKS))
+    if unknown:
+        raise AggregateError(f"unknown tasks {unknown}: expected some of {sorted(TASKS)}")
+    for task, group in rows.groupby("task"):
+        reference = None
+        for key, samples in group.groupby([*CELL, "seed"])["sample_id"]:
+            found = frozenset(samples)
+            reference = reference or (key, found)
+            if found != reference[1]:
+                raise AggregateError(
+                    f"{task}: {key[2:]} was scored on {len(found)} samples, {reference[0][2:]} on {len(reference[1])}, "
+                    f"first difference {min(found ^ reference[1])!r}: score the missing samples"
+                )
+
+
+def _stack(series):
+    return np.stack(series.to_numpy())
+
+
+def _binary(group):
+    positives = group["positives"].to_numpy()
+    iou, i = metrics.best_mask_iou(group["pixels"], positives, _stack(group["tp"]), _stack(group["fp"]))
+    f, j = metrics.best_f(positives, _stack(group["f_tp"]), _stack(group["f_pp"]))
+    return [
+        ("mask-IoU", iou, float(metrics.THRESHOLDS[i])),
+        ("F", f, float(metrics.F_THRESHOLDS[j])),
+    ]
+
+
+def _pools(histograms):
+    """Merge shards: (cell, seed) → {class_name: ScoreHistogram}."""
+    pools = {}
+    if histograms is None:
+        return pools
+    for row in histograms.to_dict("records"):
+        classes = pools.setdefault(tuple(row[name] for name in (*CELL, "seed")), {})
+        pool = classes.setdefault(row["class_name"], metrics.ScoreHistogram())
+        pool.merge(metrics.ScoreHistogram.from_row(row))
+    return pools
+
+
+def _pooled(classes, group, key):
+    expected = group["class_name"].value_counts().to_dict()
+    found = {name: pool.n_samples for name, pool in (classes or {}).items()}
+    if expected != found:
+        odd = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+        name = odd[0]
+        raise AggregateError(
+            f"{key}: histograms do not match the rows in {len(odd)} classes, first {name!r}: "
+            f"{expected.get(name, 0)} samples expected, {found.get(name, 0)} found; score the task again"
+        )
+    pools = [classes[name] for name in sorted(classes)]
+    return [
+        ("mIoU", float(np.mean([pool.best_iou() for pool in pools])), np.nan),
+        ("mAP", float(np.mean([pool.average_precision() for pool in pools])), np.nan),
+    ]
+
+
+def _labels(group):
+    """n_labels and first_id of a group of semantic rows; they must agree."""
+    pairs = group[["n_labels", "first_id"]].drop_duplicates()
+    if len(pairs) != 1:
+        raise AggregateError(
+            f"{group['task'].iloc[0]}: rows disagree about the number of labels: {pairs.to_dict('list')}"
+        )
+    return (int(x) for x in pairs.iloc[0])
+
+
+_ENTRIES = ("class_ids", "intersection", "predicted", "truth")
+
+
+def _semantic(group, task):
+    n_labels, first_id = _labels(group)
+    lists = [np.concatenate(group[name].to_numpy()) for name in _ENTRIES]
+    values = []
+    for convention in task.conventions:
+        counted = metrics.convention_ids(convention, n_labels, first_id)
+        scores = metrics.semantic_scores(*lists, counted)
+        suffix = "" if convention == task.conventions[0] else f" ({convention})"
+        values += [(metric + suffix, scores[metric], np.nan) for metric in ("mIoU", "F")]
+    return values
+
+
+# ---------------------------------------------------------------------------------------- over seeds
+
+
+def over_seeds(values):
+    """Mean and population standard deviation (divisor n) over seeds.
+
+    Parameters
+    ----------
+    values : DataFrame
+        from `per_seed`
+
+    Returns
+    -------
+    DataFrame: `CELL`, metric, mean, std, n_seeds, n_samples. std is NaN where there is one value only (deterministic
+    methods, seed -1).
+    """
+    mixed = values.groupby([*CELL, "metric"])["seed"].agg(lambda seeds: -1 in set(seeds) and len(seeds) > 1)
+    if mixed.any():
+        raise AggregateError(
+            f"{mixed[mixed].index[0]}: has both a deterministic row (seed -1) and seeds; keep one"
+        )
+    groups = values.groupby([*CELL, "metric"], sort=False)
+    result = groups.agg(
+        mean=("value", "mean"),
+        std=("value", lambda x: x.std(ddof=0) if len(x) > 1 else np.nan),
+        n_seeds=("value", "size"),
+        n_samples=("n_samples", "first"),
+    )
+    return result.reset_index()
+
+
+def summarise(rows, histograms=None):
+    """`per_seed`, then `over_seeds`."""
+    return over_seeds(per_seed(rows, histograms))
+
+
+# -------------------------------------------------------------------------- paired bootstrap by clip
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison; word_bank None = the task's default."""
+
+    method: str
+    variant: str = "proposed"
+    word_bank: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison, and the tasks that must hold it (elsewhere it is made where both sides exist)."""
+
+    a: Side
+    b: Side
+    required: tuple = ()
+
+
+_BINARY = tuple(name for name, task in TASKS.items() if task.kind != "semantic")
+PAIRS = (
+    Pair(Side("TACO"), Side("TACO", "shuffled audio"), _BINARY),
+    Pair(Side("U only"), Side("U only", "shuffled audio"), _BINARY),
+    Pair(Side("TACO"), Side("U only"), _BINARY),
+    Pair(Side("TACO"), Side("A-FC-CLIP", "list", "specific"), tuple(TASKS)),
+    Pair(Side("TACO"), Side("TACO", "no-min"), ("ade_sp",)),
+    Pair(Side("TACO"), Side("TACO", "w/o component"), ("ade_sp",)),
+    Pair(Side("TACO"), Side("TACO", "w/o penalty"), ("ade_sp",)),
+)
+
+
+def image_scores(rows):
+    """One score per image for one cell (all of its seeds), averaged over seeds.
+
+    Binary and pooled tasks: mask-IoU at the threshold that is best for the whole set, chosen for each seed. Semantic: the
+    mean IoU over the labels of the union (`taco.metrics.image_miou`).
+
+    Returns
+    -------
+    DataFrame indexed by sample_id (ascending): clip_id, score
+    """
+    seeds = []
+    for _, group in rows.groupby("seed", sort=True):
+        group = group.sort_values("sample_id", kind="stable")
+        if TASKS[group["task"].iloc[0]].kind == "semantic":
+            counted = metrics.convention_ids("corrected", *_labels(group))
+            entries = zip(*(group[name] for name in _ENTRIES), strict=True)
+            score = np.array([metrics.image_miou(*entry, counted) for entry in entries])
+        else:
+            iou = metrics.mask_iou(
+                group["pixels"], group["positives"], _stack(group["tp"]), _stack(group["fp"])
+            )
+            score = iou[:, iou.mean(axis=0).argmax()]
+        seeds.append(
+            pd.DataFrame({"clip_id": group["clip_id"].to_numpy(), "score": score}, group["sample_id"])
+        )
+    if any(not frame.index.equals(seeds[0].index) for frame in seeds):
+        raise AggregateError("the seeds of one method were scored on different samples")
+    return seeds[0].assign(score=np.mean([frame["score"] for frame in seeds], axis=0))
+
+
+def paired_bootstrap(difference, clips, draws=10_000, seed=0, level=0.95):
+    """Percentile interval of a mean difference when whole clips are drawn with replacement.
+
+    Parameters
+    ----------
+    difference : float [S]
+        score of a minus score of b, by image
+    clips : sequence [S]
+        the image's clip: images of one clip are drawn together
+    draws, seed : int
+    level : float
+
+    Returns
+    -------
+    (low, high) : floats. The mean is over images, so a drawn set's value is Σ differences / Σ images.
+    """
+    names, index = np.unique(np.asarray(clips), return_inverse=True)
+    sums = np.bincount(index, weights=np.asarray(difference, dtype=np.float64))
+    sizes = np.bincount(index)
+    rng = np.random.default_rng(seed)
+    means = []
+    step = max(1, 2_000_000 // len(names))  # bounds memory: about 16 MB of indices
+    for start in range(0, draws, step):
+        drawn = rng.integers(len(names), size=(min(step, draws - start), len(names)))
+        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
+    """Paired bootstrap of every comparison on every task that the rows hold.
+
+    Thresholds stay those chosen on the whole set; they are not chosen anew in a drawn set. Every comparison starts from
+    the same seed, so its interval does not depend on the others.
+
+    Returns
+    -------
+    DataFrame: task, metric, method_a, variant_a, word_bank_a, method_b, variant_b, word_bank_b, mean_a, mean_b,
+    difference, low, high, n_clips, n_samples, n_seeds_a, n_seeds_b, draws (fractions)
+
+    Raises
+    ------
+    AggregateError
+        when a task lacks a side of a pair that it must hold.
+    """
+    records = []
+    for task in (name for name in TASKS if name in set(rows["task"])):
+        cells = dict(list(rows[rows["task"] == task].groupby(["method", "variant", "word_bank"])))
+        scores = {}
+        for pair in pairs:
+            keys = [(s.method, s.variant, s.word_bank or TASKS[task].word_bank) for s in (pair.a, pair.b)]
+            missing = [key for key in keys if key not in cells]
+            if missing and task in pair.required:
+                raise AggregateError(
+                    f"{task}: no rows of {missing[0]}, which a comparison needs: score it, or drop the pair"
+                )
+            if missing:
+                continue
+            for key in keys:
+                if key not in scores:
+                    scores[key] = image_scores(cells[key])
+            seeds = [cells[key]["seed"].nunique() for key in keys]
+            records.append(_compare(task, keys, [scores[key] for key in keys], seeds, draws, seed))
+    return pd.DataFrame(records)
+
+
+def _compare(task, keys, scores, seeds, draws, seed):
+    a, b = scores
+    if not a.index.equals(b.index):
+        raise AggregateError(
+            f"{task}: {keys[0]} and {keys[1]} were scored on different samples: score the missing ones"
+        )
+    difference = (a["score"] - b["score"]).to_numpy()
+    low, high = paired_bootstrap(difference, a["clip_id"], draws, seed)
+    record = {"task": task, "metric": "mIoU by image" if TASKS[task].kind == "semantic" else "mask-IoU"}
+    for side, key in zip("ab", keys, strict=True):
+        record |= {
+            f"{name}_{side}": value
+            for name, value in zip(("method", "variant", "word_bank"), key, strict=True)
+        }
+    return record | {
+        "mean_a": a["score"].mean(),
+        "mean_b": b["score"].mean(),
+        "difference": difference.mean(),
+        "low": low,
+        "high": high,
+        "n_clips": a["clip_id"].nunique(),
+        "n_samples": len(a),
+        "n_seeds_a": seeds[0],
+        "n_seeds_b": seeds[1],
+        "draws": draws,
+    }
