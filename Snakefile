@@ -1,0 +1,29 @@
+"""TACO-bench: from datasets and frozen models to tables. rules/ holds the stages in reading order."""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/stage.smk"
+include: "rules/features.smk"
+include: "rules/factorize.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand(
+            "results/{suite}/tables/{table}.{ext}",
+            suite=config["suite"],
+            table=TABLES,
+            ext=["csv", "md"],
+        ),
+        expand("results/{suite}/provenance.json", suite=config["suite"]),
+    localrule: True

@@ -1,0 +1,81 @@
+"""Configuration, checked once, and what several rules ask of it. Nothing heavy is imported here."""
+
+import sys
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+
+from taco import runtime, suites
+
+try:
+    suites.check(config, ROOT / "config/schemas/config.schema.yaml")
+except suites.ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+TABLES = ["table2", "table3", "intervals"]
+DEVICE_THREADS = config["threads"] or workflow.cores or 1
+
+
+wildcard_constraints:
+    suite=config["suite"],
+    dataset="|".join(config["datasets"]),
+    task="|".join(config["tasks"]),
+    bank="|".join(config["banks"]),
+    variant="|".join(config["variants"]),
+    shard=r"\d+",
+
+
+@cache
+def digest(script):
+    """Digest of a stage's code: an edit of a module re-runs exactly the stages that use it."""
+    return runtime.code_digest(ROOT / f"workflow_scripts/{script}.py", ROOT)
+
+
+def settings(*keys):
+    """The parts of the configuration that a stage depends on, as a parameter of its rule."""
+    return {key: config[key] for key in keys}
+
+
+def weights(*models):
+    """Weight files of the models; one not staged yet is left out, so that dry runs need no data (the job then says so)."""
+    files = [config["models"][model]["weights"] for model in models]
+    return [file for file in files if Path(file).exists()]
+
+
+def world(wildcards):
+    """The generated world, where the dataset is part of it."""
+    generated = config["datasets"][wildcards.dataset]["generated"]
+    return f"results/{wildcards.suite}/world" if generated else []
+
+
+def sounds(wildcards):
+    """Feature files that a solve reads: its own shard's, and all where sounds are exchanged between clips."""
+    exchanged = suites.needs_other_sounds(config, wildcards.variant)
+    shards = (
+        suites.shards(config, wildcards.dataset) if exchanged else [wildcards.shard]
+    )
+    return expand(
+        "results/{suite}/features/{dataset}/{shard}.h5",
+        shard=shards,
+        allow_missing=True,
+    )
+
+
+def factors(wildcards):
+    """Factor files that a task scores on a shard, by bank and variant."""
+    dataset = config["tasks"][wildcards.task]["dataset"]
+    return [
+        f"results/{wildcards.suite}/factors/{dataset}/{bank}/{variant}/{wildcards.shard}.h5"
+        for bank, variant in suites.task_runs(config, wildcards.task)
+    ]
+
+
+def scores(wildcards):
+    """Score files of all tasks and shards."""
+    return [
+        f"results/{wildcards.suite}/scores/{task}/{shard}.parquet"
+        for task, options in config["tasks"].items()
+        for shard in suites.shards(config, options["dataset"])
+    ]

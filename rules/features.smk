@@ -1,0 +1,27 @@
+"""Tokens, embeddings and mask proposals of each sample: one pass of the frozen models."""
+
+
+rule features:
+    input:
+        manifest="results/{suite}/manifests/{dataset}.parquet",
+        weights=weights("clip", "clap", "fcclip"),
+    output:
+        features="results/{suite}/features/{dataset}/{shard}.h5",
+        proposals="results/{suite}/proposals/{dataset}/{shard}.h5",
+    log:
+        "results/{suite}/logs/features/{dataset}/{shard}.log",
+    benchmark:
+        "results/{suite}/benchmarks/features/{dataset}/{shard}.tsv"
+    conda:
+        "../envs/taco.yaml"
+    threads: DEVICE_THREADS
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=240,
+    params:
+        code=digest("features"),
+        dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
+        settings=settings("seed", "models", "features", "device"),
+    script:
+        "../workflow_scripts/features.py"

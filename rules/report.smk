@@ -1,0 +1,34 @@
+"""Aggregation and tables. No torch here."""
+
+
+rule tables:
+    input:
+        scores=scores,
+        text="results/{suite}/text.h5",
+        reported=config["tables"]["reported"] or [],
+    output:
+        expand(
+            "results/{suite}/tables/{table}.{ext}",
+            table=TABLES,
+            ext=["csv", "md"],
+            allow_missing=True,
+        ),
+        provenance="results/{suite}/provenance.json",
+    log:
+        "results/{suite}/logs/tables.log",
+    benchmark:
+        "results/{suite}/benchmarks/tables.tsv"
+    conda:
+        "../envs/taco.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=digest("tables"),
+        config=config,
+        stages={
+            stage: digest(stage)
+            for stage in ["features", "text", "factorize", "score"]
+        },
+    script:
+        "../workflow_scripts/tables.py"

@@ -1,0 +1,94 @@
+"""Datasets, miniature world and models, manifests, text anchors."""
+
+
+rule world:
+    output:
+        directory("results/{suite}/world"),
+    log:
+        "results/{suite}/logs/world.log",
+    benchmark:
+        "results/{suite}/benchmarks/world.tsv"
+    conda:
+        "../envs/taco.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        code=digest("world"),
+        settings=config["world"],
+    script:
+        "../workflow_scripts/world.py"
+
+
+rule manifest:
+    input:
+        world,
+    output:
+        "results/{suite}/manifests/{dataset}.parquet",
+    log:
+        "results/{suite}/logs/manifest/{dataset}.log",
+    benchmark:
+        "results/{suite}/benchmarks/manifest/{dataset}.tsv"
+    conda:
+        "../envs/taco.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        code=digest("manifest"),
+        dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
+        limit=config["limit"],
+    script:
+        "../workflow_scripts/manifest.py"
+
+
+rule text:
+    input:
+        manifests=expand(
+            "results/{suite}/manifests/{dataset}.parquet",
+            dataset=suites.used_datasets(config),
+            allow_missing=True,
+        ),
+        weights=weights("clip", "clap", "fcclip"),
+    output:
+        "results/{suite}/text.h5",
+    log:
+        "results/{suite}/logs/text.log",
+    benchmark:
+        "results/{suite}/benchmarks/text.tsv"
+    conda:
+        "../envs/taco.yaml"
+    threads: DEVICE_THREADS
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=30,
+    params:
+        code=digest("text"),
+        datasets=[suites.dataset(config, name) for name in suites.used_datasets(config)],
+        settings=settings("suite", "models", "prompts", "banks", "device"),
+    script:
+        "../workflow_scripts/text.py"
+
+
+# Optional target: the shipped weights were made by it. It writes beside the other results; copy the files to
+# weights/ to use them.
+rule train_miniature_models:
+    output:
+        directory(expand("results/{suite}/models", suite=config["suite"])),
+    log:
+        expand("results/{suite}/logs/train_miniature_models.log", suite=config["suite"]),
+    benchmark:
+        f"results/{config['suite']}/benchmarks/train_miniature_models.tsv"
+    conda:
+        "../envs/taco.yaml"
+    threads: DEVICE_THREADS
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        code=digest("train_miniature_models"),
+        settings=settings("world", "models", "prompts", "device"),
+    script:
+        "../workflow_scripts/train_miniature_models.py"

@@ -1,0 +1,312 @@
+"""What every job shares: its device and threads, its log, whole files or none, digests, provenance.
+
+Imports neither torch nor anything of the package at import time, so that dry runs and table jobs stay light.
+"""
+
+import ast
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import re
+import secrets
+import socket
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger("taco")
+
+DEVICES = ("auto", "cpu", "cuda")
+REPORTED_PACKAGES = (
+    *("torch", "torchaudio", "torchvision", "transformers", "timm", "open_clip_torch", "msclap"),
+    *("numpy", "pandas", "pyarrow", "h5py", "hdf5plugin", "snakemake", "taco-bench"),
+)
+
+
+class DeviceError(RuntimeError):
+    """The configured device is unknown or not there."""
+
+
+def setup(device: str = "auto", threads: int = 1) -> "torch.device":
+    """Choose the device and set torch up for repeatable results.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        ``auto`` takes CUDA where there is one. ``cuda`` never falls back.
+    threads : int
+        CPU threads of this process, at least 1.
+
+    Returns
+    -------
+    torch.device
+        Also written to the log.
+
+    Raises
+    ------
+    DeviceError
+        For an unknown name, or ``cuda`` on a machine without CUDA.
+    """
+    if device not in DEVICES:
+        raise DeviceError(
+            f"device: expected one of {', '.join(DEVICES)}, found {device!r}. Correct the config."
+        )
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise DeviceError(
+            f"device: expected a CUDA device, found none (torch {torch.__version__}). "
+            "Install a CUDA build of torch, or set `device: auto` or `device: cpu`."
+        )
+    chosen = torch.device("cuda" if available and device != "cpu" else "cpu")
+    torch.set_num_threads(max(1, int(threads)))
+    # cuBLAS repeats its results only with a fixed workspace.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    log.info("device: %s (asked for %s), %d threads", describe(chosen), device, torch.get_num_threads())
+    return chosen
+
+
+def describe(device: "torch.device") -> str:
+    """Name a device for people: ``cpu``, or ``cuda`` with the card's name."""
+    if device.type != "cuda":
+        return device.type
+    import torch
+
+    return f"{device.type} ({torch.cuda.get_device_name(device)})"
+
+
+@contextlib.contextmanager
+def log_to(path: str | Path | None) -> Iterator[logging.Logger]:
+    """Send the package's log to a file, and warnings also to the terminal.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        Overwritten. None: terminal only.
+    """
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    handlers[0].setLevel(logging.WARNING)
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)
+    try:
+        yield log
+    finally:
+        log.setLevel(level)
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+
+def partial_path(path: str | Path) -> Path:
+    """Return a private name beside ``path``, unique to this process, and remove what dead ones left.
+
+    The name carries host and process, so that a leftover of a killed process can be told from the
+    unfinished file of a live one, and is removed only on the host that can tell.
+    """
+    path = Path(path)
+    host = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())
+    for leftover in path.parent.glob(f".{path.name}.{host}-*.partial"):
+        pid = int(leftover.name.rsplit("-", 2)[1])
+        if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            leftover.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{host}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Write a whole file or none.
+
+    Yields a private name in the same folder; at the end of the block that file is flushed to disk and
+    renamed to ``path``. After an error it is removed, and what stood at ``path`` before stands there still.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path)
+    try:
+        yield partial
+        publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Flush ``partial`` to disk and rename it to ``path``."""
+    with open(partial, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+    # The rename itself must survive a power cut.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a JSON-like value; the order of a mapping's keys does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def code_digest(entry: str | Path, root: str | Path, package: str = "taco") -> str:
+    """Digest of the code that a script uses: itself and the package's modules that it imports, directly or not.
+
+    Syntax trees are compared, without docstrings and comments: only a change that can change a result
+    counts. Nothing is imported.
+
+    Parameters
+    ----------
+    entry : str or Path
+        The script.
+    root : str or Path
+        Folder that holds the package.
+    package : str
+        Imports of other packages are not followed; their versions are pinned.
+
+    Returns
+    -------
+    str
+        SHA-256 (hex) over the module names and their trees.
+    """
+    trees = {"": _tree(Path(entry))}
+    pending = sorted(imported_modules(trees[""], Path(root), package))
+    while pending:
+        name = pending.pop()
+        if name in trees:
+            continue
+        path = module_path(name, Path(root))
+        trees[name] = _tree(path)
+        pending += imported_modules(trees[name], Path(root), package, name)
+    return digest({name: ast.dump(tree) for name, tree in trees.items()})
+
+
+def module_path(name: str, root: Path) -> Path | None:
+    """Return the source file of a dotted module name under ``root``, or None."""
+    stem = root.joinpath(*name.split("."))
+    for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def imported_modules(tree: ast.AST, root: Path, package: str, importer: str = "") -> set[str]:
+    """Names of the package's modules that a syntax tree imports, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, importer, root)
+            names.add(base)
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    inside = {name for name in names if name.split(".")[0] == package}
+    parents = {".".join(name.split(".")[:n]) for name in inside for n in range(1, name.count(".") + 2)}
+    return {name for name in parents if module_path(name, root)}
+
+
+def _absolute(node: ast.ImportFrom, importer: str, root: Path) -> str:
+    """Resolve the module of a ``from`` import, relative ones too."""
+    if not node.level:
+        return node.module or ""
+    path = module_path(importer, root)
+    drop = node.level - (path is not None and path.name == "__init__.py")
+    base = importer.split(".")[: len(importer.split(".")) - drop]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def _tree(path: Path) -> ast.AST:
+    """Parse a file and drop its docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        first = node.body[0] if node.body else None
+        if (
+            isinstance(first, ast.Expr)
+            and isinstance(first.value, ast.Constant)
+            and isinstance(first.value.value, str)
+        ):
+            node.body = node.body[1:]
+    return tree
+
+
+def provenance(
+    config: Mapping[str, Any], device: str, digests: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Describe what made a result: suite, configuration, code, versions, machine, time.
+
+    Parameters
+    ----------
+    config : mapping
+        The validated configuration; it is recorded whole, beside its digest.
+    device : str
+        What the numbers were computed on, as `describe` says it.
+    digests : mapping, optional
+        Further digests by name (code of each stage, model weights).
+    """
+    return {
+        "suite": config["suite"],
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": versions(REPORTED_PACKAGES),
+        "commit": git_commit(Path(__file__).resolve().parents[1]),
+        "config_digest": digest(config),
+        "config": config,
+        "digests": dict(digests or {}),
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Installed version of each package; None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def git_commit(folder: Path) -> str | None:
+    """Commit checked out in ``folder``, with ``+changes`` where tracked files differ; None outside git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")

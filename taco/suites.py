@@ -1,0 +1,139 @@
+"""What a suite consists of, read from its configuration: datasets, banks, variants, tasks, runs.
+
+The only place that knows how the configuration hangs together. There is no code path by suite: where two
+suites differ, a key differs.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+Config = Mapping[str, Any]
+
+
+class ConfigError(ValueError):
+    """The configuration breaks its schema, or its parts do not fit together; lists every problem."""
+
+
+def check(config: Config, schema: str | Path) -> None:
+    """Check a configuration against its schema, then its parts against each other.
+
+    Parameters
+    ----------
+    config : mapping
+        As Snakemake merged it.
+    schema : str or Path
+        YAML file, JSON schema of draft 2020-12.
+
+    Raises
+    ------
+    ConfigError
+        One line per problem, with the key's path (``solver.steps: ...``).
+    """
+    validator = Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
+    errors = sorted(
+        validator.iter_errors(config), key=lambda error: [str(key) for key in error.absolute_path]
+    )
+    problems = [line for error in errors for line in _explain(error)]
+    problems = problems or list(_contradictions(config))
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ConfigError(
+            f"The configuration has {len(problems)} problem(s):\n{lines}\nSee config/README.md."
+        )
+
+
+def _explain(error) -> Iterator[str]:
+    """Yield ``path: expectation, finding`` for a schema error, with an unknown key's own path."""
+    path = ".".join(str(key) for key in error.absolute_path)
+    if error.validator in ("additionalProperties", "unevaluatedProperties") and isinstance(
+        error.instance, Mapping
+    ):
+        known = sorted(error.schema.get("properties", {}))
+        for key in error.instance:
+            if key not in known:
+                yield f"{path + '.' if path else ''}{key}: unknown key; known here: {', '.join(known)}"
+    elif error.validator == "required":
+        missing = [key for key in error.validator_value if key not in error.instance]
+        for key in missing:
+            yield f"{path + '.' if path else ''}{key}: missing"
+    else:
+        description = error.schema.get("description") if isinstance(error.schema, Mapping) else None
+        yield f"{path or '(top level)'}: {error.message}" + (f" ({description})" if description else "")
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """Yield what the schema cannot see: names that point nowhere, settings that contradict each other."""
+    for name, task in config["tasks"].items():
+        if task["dataset"] not in config["datasets"]:
+            yield f"tasks.{name}.dataset: no dataset {task['dataset']!r}; known: {', '.join(config['datasets'])}"
+        if task["default_bank"] not in task["banks"]:
+            yield f"tasks.{name}.default_bank: {task['default_bank']!r} is not among its banks"
+        for variant in task["variants"]:
+            if variant not in config["variants"]:
+                yield f"tasks.{name}.variants: no variant {variant!r}; known: {', '.join(config['variants'])}"
+    labels = [variant["label"] for variant in config["variants"].values()]
+    if len(set(labels)) != len(labels):
+        yield "variants: every label must be unique"
+    for name, options in config["datasets"].items():
+        for key, reader in (("subset", "avss"), ("mask_resize", "ade")):
+            if (key in options) != (options["reader"] == reader):
+                verb = "belongs to" if key in options else "is needed by"
+                yield f"datasets.{name}.{key}: {verb} the reader {reader}; the reader here is {options['reader']}"
+        if options["generated"] and name not in config["world"]["clips"]:
+            yield f"datasets.{name}.generated: world.clips has no {name}"
+        settings = solver_settings(config, name, "proposed")
+        if list(settings["halve_at"]) != sorted(set(settings["halve_at"])):
+            yield f"solver.halve_at: steps must ascend, found {settings['halve_at']}"
+    low, high = config["world"]["snr_db"]
+    if low > high:
+        yield f"world.snr_db: the lowest comes first, found {[low, high]}"
+
+
+def dataset(config: Config, name: str) -> dict[str, Any]:
+    """Return a dataset's options with its name, split and resolved root: what readers take."""
+    options = config["datasets"][name]
+    root = options["root"].format(suite=config["suite"])
+    return {**options, "name": name, "root": root, "split": config["split"]}
+
+
+def used_datasets(config: Config) -> list[str]:
+    """Names of the datasets that some task uses, in the order of the configuration."""
+    used = {task["dataset"] for task in config["tasks"].values()}
+    return [name for name in config["datasets"] if name in used]
+
+
+def task_runs(config: Config, task: str) -> list[tuple[str, str]]:
+    """Return the (bank, variant) pairs that a task scores: every bank proposed, other variants on the default bank."""
+    options = config["tasks"][task]
+    proposed = [(bank, "proposed") for bank in options["banks"]]
+    return proposed + [(options["default_bank"], v) for v in options["variants"] if v != "proposed"]
+
+
+def runs(config: Config, name: str) -> list[tuple[str, str]]:
+    """Return the (bank, variant) pairs to solve on a dataset, over all its tasks, without repeats."""
+    tasks = [task for task, options in config["tasks"].items() if options["dataset"] == name]
+    return list(dict.fromkeys(pair for task in tasks for pair in task_runs(config, task)))
+
+
+def shards(config: Config, name: str) -> list[int]:
+    """Return the numbers of a dataset's shards."""
+    return list(range(config["datasets"][name]["shards"]))
+
+
+def solver_settings(config: Config, name: str, variant: str) -> dict[str, Any]:
+    """Return the solver's settings on a dataset: the suite's, then the dataset's, then the variant's."""
+    return {**config["solver"], **config["datasets"][name]["solver"], **config["variants"][variant]["solver"]}
+
+
+def needs_other_sounds(config: Config, variant: str) -> bool:
+    """Whether a variant pairs images with the sounds of other clips, which may lie in other shards."""
+    return config["variants"][variant]["sound"] == "shuffled"
+
+
+def label_group(name: str, bank: str) -> str:
+    """Group of text.h5 that holds a bank's anchors for a dataset: class lists are the dataset's own."""
+    return f"{name}/{bank}"
