@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taco import metrics
+from taco import metrics, runtime
 
 SCHEMA_VERSION = "1"
 CELL = ("task", "dataset", "method", "variant", "word_bank")
@@ -79,7 +79,7 @@ _COLUMNS = {
 
 
 def write_rows(rows, path, kind):
-    """Write score rows as Parquet, under a temporary name first.
+    """Write score rows as Parquet, whole or not at all.
 
     Parameters
     ----------
@@ -109,9 +109,8 @@ def write_rows(rows, path, kind):
     for name in extra:
         table = table.append_column(name, pa.array([row[name] for row in rows]))
     table = table.replace_schema_metadata({"taco_scores": SCHEMA_VERSION, "kind": kind})
-    temporary = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
+    with runtime.atomic_write(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def _column_type(name, kind):
@@ -464,6 +463,8 @@ def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
                     scores[key] = image_scores(cells[key])
             seeds = [cells[key]["seed"].nunique() for key in keys]
             records.append(_compare(task, keys, [scores[key] for key in keys], seeds, draws, seed))
+    if not records:
+        raise AggregateError("no comparison can be made: the rows hold both sides of none of the pairs")
     return pd.DataFrame(records)
 
 
