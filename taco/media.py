@@ -1,0 +1,273 @@
+"""Images and sounds: decode, cut, resample, fit to a window, draw a spectrogram.
+
+Every function takes and returns numpy arrays. Nothing here knows of datasets. torchaudio is imported only when
+a sound has to be resampled, so that manifests and tables stay free of torch.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from PIL import Image
+from scipy import signal
+
+# Decoded sounds kept per process: the frames of a clip are cut from one file and follow each other.
+CACHED_SOUNDS = 4
+
+
+class MediaError(ValueError):
+    """A file that cannot be used, with what was expected, what was found and what to do."""
+
+    def __init__(
+        self, file: str | Path, expected: str, found: str, remedy: str
+    ) -> None:
+        self.file, self.expected, self.found, self.remedy = (
+            str(file),
+            expected,
+            found,
+            remedy,
+        )
+        super().__init__(f"{file}: expected {expected}; found {found}. {remedy}")
+
+
+class Spectrogram(NamedTuple):
+    """Short-time power of a sound: decibels [F, T] in [-range, 0], frequencies [F] in Hz, times [T] in seconds."""
+
+    decibels: np.ndarray
+    frequencies: np.ndarray
+    times: np.ndarray
+
+
+def require_file(path: str | Path, expected: str, remedy: str) -> None:
+    """Raise `MediaError` unless `path` is a file of at least one byte."""
+    path = Path(path)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise MediaError(path, expected, found, remedy)
+    if path.stat().st_size == 0:
+        raise MediaError(path, expected, "an empty file (0 bytes)", remedy)
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Decode an image file completely and keep its mode (palette indices stay palette indices).
+
+    Raises
+    ------
+    MediaError
+        The file is missing, empty, truncated or no image.
+    """
+    expected, remedy = "a complete image", "Fetch or write this file again."
+    require_file(path, expected, remedy)
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image.copy()
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+        raise MediaError(
+            path, expected, f"undecodable data ({_reason(error)})", remedy
+        ) from error
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image as RGB.
+
+    Orientation tags are ignored, because masks are drawn on the stored pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 [H, W, 3] in [0, 255].
+    """
+    return np.array(open_image(path).convert("RGB"))
+
+
+def decode_sound(path: str | Path) -> tuple[np.ndarray, int]:
+    """Decode a whole sound file and mix its channels down to one by their mean.
+
+    Returns
+    -------
+    wave : numpy.ndarray
+        float32 [T], T >= 1, finite; PCM files lie in [-1, 1].
+    rate : int
+        Samples per second.
+
+    Raises
+    ------
+    MediaError
+        The file is missing, empty, unreadable, of zero length, or holds NaN or infinite samples.
+    """
+    expected, remedy = (
+        "a sound with at least one sample",
+        "Fetch or write this file again.",
+    )
+    require_file(path, expected, remedy)
+    try:
+        wave, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (
+        RuntimeError,
+        TypeError,
+    ) as error:  # soundfile.LibsndfileError is a RuntimeError
+        hint = f"{remedy} A video container has to be converted to WAV or FLAC first."
+        raise MediaError(
+            path, expected, f"undecodable data ({_reason(error)})", hint
+        ) from error
+    if len(wave) == 0:
+        raise MediaError(path, expected, "a sound of zero length", remedy)
+    finite = np.isfinite(wave)
+    if not finite.all():
+        found = f"{int((~finite).sum())} NaN or infinite samples, the first at sample {int((~finite).argmax(0).max())}"
+        raise MediaError(path, "finite samples", found, remedy)
+    return wave.mean(axis=1), int(rate)
+
+
+def read_sound(
+    path: str | Path, start: float, duration: float, rate: int
+) -> np.ndarray:
+    """Read a piece of a sound, mono, at the wanted rate.
+
+    The piece is cut at the file's own rate and resampled afterwards, as if it had been a file of its own. The last
+    piece of a file may be shorter than `duration`. Consecutive pieces of one file decode it once.
+
+    Parameters
+    ----------
+    path : str or Path
+        Any format that libsndfile reads.
+    start : float
+        Seconds from the beginning of the file, >= 0.
+    duration : float
+        Seconds, > 0; NaN takes the rest of the file.
+    rate : int
+        Wanted samples per second.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 [T], T >= 1, a copy of its own.
+
+    Raises
+    ------
+    MediaError
+        The file is unusable (see `decode_sound`) or ends before `start`.
+    """
+    if not start >= 0 or duration <= 0 or rate <= 0:
+        raise ValueError(
+            f"need start >= 0, duration > 0, rate > 0; found {start}, {duration}, {rate}"
+        )
+    require_file(path, "a sound", "Fetch or write this file again.")
+    status = Path(path).stat()
+    wave, native = _decoded(str(path), status.st_mtime_ns, status.st_size)
+    first = round(start * native)
+    last = len(wave) if np.isnan(duration) else round((start + duration) * native)
+    if first >= len(wave):
+        length = len(wave) / native
+        remedy = "The clip's sound is too short for its frames: fetch it again or leave the clip out."
+        raise MediaError(
+            path, f"sound at {start:g} s", f"a file of {length:.3f} s", remedy
+        )
+    piece = wave[first : max(last, first + 1)].copy()
+    return piece if native == rate else _resample(piece, native, rate)
+
+
+@lru_cache(maxsize=CACHED_SOUNDS)
+def _decoded(path: str, modified_ns: int, size: int) -> tuple[np.ndarray, int]:
+    """`decode_sound`, remembered until the file changes; the array is read-only because callers share it."""
+    wave, rate = decode_sound(path)
+    wave.setflags(write=False)
+    return wave, rate
+
+
+def _resample(wave: np.ndarray, native: int, rate: int) -> np.ndarray:
+    """Windowed-sinc resampling of float32 [T] to ceil(T · rate / native) samples."""
+    import torch
+    from torchaudio.functional import resample
+
+    return resample(torch.from_numpy(wave), native, rate).numpy()
+
+
+def fit_window(
+    wave: np.ndarray,
+    samples: int,
+    crop: str = "centre",
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Bring a sound to a fixed length: a short one is repeated, a long one cropped.
+
+    Parameters
+    ----------
+    wave : numpy.ndarray
+        [T], T >= 1.
+    samples : int
+        Wanted length, >= 1.
+    crop : {"centre", "random"}
+        Which part of a long sound is kept; "random" draws its start from `rng`.
+    rng : numpy.random.Generator, optional
+        Needed by "random" alone.
+
+    Returns
+    -------
+    numpy.ndarray
+        [samples], dtype of `wave`.
+    """
+    if wave.ndim != 1 or len(wave) == 0 or samples < 1:
+        raise ValueError(
+            f"need a sound [T >= 1] and samples >= 1; found shape {wave.shape}, samples {samples}"
+        )
+    if crop not in ("centre", "random"):
+        raise ValueError(f"crop must be 'centre' or 'random', found {crop!r}")
+    if crop == "random" and rng is None:
+        raise ValueError(
+            "crop='random' needs a numpy Generator as rng, so that the run can be repeated"
+        )
+    excess = len(wave) - samples
+    if excess <= 0:
+        return np.tile(wave, -(-samples // len(wave)))[:samples]
+    start = excess // 2 if crop == "centre" else int(rng.integers(excess + 1))
+    return wave[start : start + samples].copy()
+
+
+def spectrogram(
+    wave: np.ndarray, rate: int, *, window_s: float = 0.032, range_db: float = 80.0
+) -> Spectrogram:
+    """Log-power spectrogram for figures (Hann window, hop of a quarter window).
+
+    Parameters
+    ----------
+    wave : numpy.ndarray
+        [T], T >= 1.
+    rate : int
+        Samples per second.
+    window_s : float
+        Window length in seconds.
+    range_db : float
+        Power below the maximum by more than this is shown as -range_db; digital silence is -range_db throughout.
+
+    Returns
+    -------
+    Spectrogram
+        Decibels relative to the maximum, float32 [F, T].
+    """
+    window = max(8, round(window_s * rate))
+    padded = np.pad(np.asarray(wave, dtype=np.float64), (0, max(0, window - len(wave))))
+    frequencies, times, power = signal.spectrogram(
+        padded,
+        fs=rate,
+        window="hann",
+        nperseg=window,
+        noverlap=window - window // 4,
+        mode="psd",
+        detrend=False,
+    )
+    peak = power.max()
+    decibels = np.full(power.shape, -range_db)
+    if peak > 0:
+        decibels = 10 * np.log10(np.maximum(power / peak, 10 ** (-range_db / 10)))
+    return Spectrogram(decibels.astype(np.float32), frequencies, times)
+
+
+def _reason(error: Exception) -> str:
+    """The decoder's own words on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
