@@ -1,0 +1,363 @@
+"""FC-CLIP without compiled extensions: class-agnostic proposals once per image, decoding per prompt set.
+
+The head is built of transformers' Mask2Former classes (`config/models/fcclip_cocopan.json` gives the
+paper's size); the CLIP tower is the frozen one of `taco.clip`. Proposals do not depend on the
+prompts, so every seed, variant and word bank costs a few small matrix products (Sec. 3.4).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from taco.weights import check_state, load_weights, read_state
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What FC-CLIP knows of images before it is given a prompt.
+
+    Attributes
+    ----------
+    masks : float32 [B, Q, h, w]
+        Mask logits at a quarter of the padded image's resolution.
+    class_embeddings : float32 [B, Q, D]
+        In-vocabulary embeddings, not normalised.
+    pooled : float32 [B, Q, D]
+        CLIP features pooled over each mask, in the shared space, not normalised.
+    geometry : list of (Hp, Wp, H, W)
+        Padded height and width, and the image's own within them.
+    """
+
+    masks: Tensor
+    class_embeddings: Tensor
+    pooled: Tensor
+    geometry: list[tuple[int, int, int, int]]
+
+
+class FCCLIPHead(nn.Module):
+    """Pixel decoder, masked-attention decoder and class heads of FC-CLIP.
+
+    Parameters
+    ----------
+    feature_channels : sequence of int
+        Channels of the CLIP trunk's four stages.
+    embed_dim : int
+        Width of CLIP's shared space.
+    **mask2former
+        Sizes, as arguments of ``transformers.Mask2FormerConfig``.
+    """
+
+    def __init__(self, feature_channels: Sequence[int], embed_dim: int, **mask2former: Any):
+        super().__init__()
+        from transformers import Mask2FormerConfig
+        from transformers.models.mask2former import modeling_mask2former as library
+
+        config = Mask2FormerConfig(**mask2former)
+        hidden = config.hidden_dim
+        self.pixel_decoder = library.Mask2FormerPixelDecoder(config, list(feature_channels))
+        self.transformer = library.Mask2FormerTransformerModule(config.feature_size, config)
+        self.mask_pooling_proj = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden))
+        self.class_embed = library.Mask2FormerMLPPredictionHead(hidden, hidden, embed_dim)
+        self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.void_embedding = nn.Embedding(1, embed_dim)
+        # transformers leaves this one uninitialised outside from_pretrained.
+        nn.init.normal_(self.pixel_decoder.level_embed)
+
+    def forward(self, pyramid: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Predict masks and class embeddings.
+
+        Parameters
+        ----------
+        pyramid : mapping
+            ``res2`` to ``res5``, float32 [B, C, h, w].
+
+        Returns
+        -------
+        masks : list of float32 [B, Q, h, w]
+            Mask logits after each decoder layer; the last is the prediction, the rest serve training.
+        class_embeddings : float32 [B, Q, D]
+        """
+        levels = [pyramid[name] for name in ("res2", "res3", "res4", "res5")]
+        pixels = self.pixel_decoder(levels, output_hidden_states=False, output_attentions=False, return_dict=True)
+        decoded = self.transformer(list(pixels.multi_scale_features), pixels.mask_features)
+        masks = list(decoded.masks_queries_logits)
+        queries = decoded.intermediate_hidden_states[-1].transpose(0, 1)
+        pooled = mask_pooling(pixels.mask_features, masks[-1])
+        return masks, self.class_embed(self.mask_pooling_proj(pooled) + queries)
+
+
+def mask_pooling(features: Tensor, masks: Tensor) -> Tensor:
+    """Mean of features over each hard mask.
+
+    Parameters
+    ----------
+    features : float32 [B, C, h, w]
+    masks : float32 [B, Q, h', w']
+        Logits; resized bilinearly to the features' size, a pixel belongs where the logit is > 0.
+
+    Returns
+    -------
+    float32 [B, Q, C]
+        An empty mask gives zeros.
+    """
+    if masks.shape[-2:] != features.shape[-2:]:
+        masks = F.interpolate(masks, size=features.shape[-2:], mode="bilinear", align_corners=False)
+    inside = (masks.detach() > 0).to(features.dtype)
+    weights = inside / (inside.sum(dim=(-1, -2), keepdim=True) + 1e-8)
+    return torch.einsum("bchw,bqhw->bqc", features, weights)
+
+
+def build(architecture: str | Path, clip) -> FCCLIPHead:
+    """Build an untrained head for a `taco.clip.FrozenCLIP` from a JSON file of Mask2Former sizes."""
+    sizes = json.loads(Path(architecture).read_text())
+    return FCCLIPHead(clip.channels, clip.model.text_projection.shape[-1], **sizes).eval()
+
+
+def load(spec: Mapping[str, Any], clip, device: str | torch.device = "cpu") -> "FCCLIP":
+    """Load a frozen FC-CLIP on top of a loaded CLIP.
+
+    Parameters
+    ----------
+    spec : mapping
+        ``architecture`` (see `build`), ``weights`` (safetensors with this module's names, or the
+        official ``.pth``, whose names are mapped), ``backend`` (``transformers``).
+    clip : taco.clip.FrozenCLIP
+    device : str or torch.device
+
+    Raises
+    ------
+    taco.weights.WeightsError
+        When a tensor is missing, unknown, or of another shape.
+    """
+    head = build(spec["architecture"], clip)
+    if Path(spec["weights"]).suffix == ".safetensors":
+        state = load_weights(spec["weights"], head.state_dict())
+    else:
+        state = from_official(read_state(spec["weights"]))
+        check_state(spec["weights"], state, head.state_dict())
+    head.load_state_dict(state)
+    return FCCLIP(head.to(device), clip)
+
+
+# Official name -> ours, by the longest matching prefix; `{i}` stands for a layer's number.
+_PIXEL, _DECODER = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
+_LAYER = "transformer.decoder.layers.{i}."
+OFFICIAL_NAMES = {
+    "void_embedding.": "void_embedding.",
+    _PIXEL + "input_proj.": "pixel_decoder.input_projections.",
+    _PIXEL + "transformer.level_embed": "pixel_decoder.level_embed",
+    _PIXEL + "transformer.encoder.layers.{i}.self_attn.": "pixel_decoder.encoder.layers.{i}.self_attn.",
+    _PIXEL + "transformer.encoder.layers.{i}.norm1.": "pixel_decoder.encoder.layers.{i}.self_attn_layer_norm.",
+    _PIXEL + "transformer.encoder.layers.{i}.norm2.": "pixel_decoder.encoder.layers.{i}.final_layer_norm.",
+    _PIXEL + "transformer.encoder.layers.{i}.linear1.": "pixel_decoder.encoder.layers.{i}.fc1.",
+    _PIXEL + "transformer.encoder.layers.{i}.linear2.": "pixel_decoder.encoder.layers.{i}.fc2.",
+    _PIXEL + "mask_features.": "pixel_decoder.mask_projection.",
+    _PIXEL + "adapter_1.norm.": "pixel_decoder.adapter_1.1.",
+    _PIXEL + "adapter_1.": "pixel_decoder.adapter_1.0.",
+    _PIXEL + "layer_1.norm.": "pixel_decoder.layer_1.1.",
+    _PIXEL + "layer_1.": "pixel_decoder.layer_1.0.",
+    _DECODER + "transformer_self_attention_layers.{i}.self_attn.": _LAYER + "self_attn.",
+    _DECODER + "transformer_self_attention_layers.{i}.norm.": _LAYER + "self_attn_layer_norm.",
+    _DECODER + "transformer_cross_attention_layers.{i}.multihead_attn.": _LAYER + "cross_attn.",
+    _DECODER + "transformer_cross_attention_layers.{i}.norm.": _LAYER + "cross_attn_layer_norm.",
+    _DECODER + "transformer_ffn_layers.{i}.linear1.": _LAYER + "fc1.",
+    _DECODER + "transformer_ffn_layers.{i}.linear2.": _LAYER + "fc2.",
+    _DECODER + "transformer_ffn_layers.{i}.norm.": _LAYER + "final_layer_norm.",
+    _DECODER + "decoder_norm.": "transformer.decoder.layernorm.",
+    _DECODER + "query_feat.": "transformer.queries_features.",
+    _DECODER + "query_embed.": "transformer.queries_embedder.",
+    _DECODER + "level_embed.": "transformer.level_embed.",
+    _DECODER + "mask_embed.layers.{i}.": "transformer.decoder.mask_predictor.mask_embedder.{i}.0.",
+    _DECODER + "_mask_pooling_proj.": "mask_pooling_proj.",
+    _DECODER + "class_embed.layers.{i}.": "class_embed.{i}.0.",
+    _DECODER + "logit_scale": "logit_scale",
+}
+NOT_OURS = ("backbone.", "criterion.")
+
+
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of an official FC-CLIP checkpoint; those of its CLIP tower are dropped.
+
+    Raises
+    ------
+    KeyError
+        On a name that is neither known nor known to be dropped.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key.startswith(NOT_OURS):
+            continue
+        name = _rename(key)
+        if ".self_attn.in_proj_" in name and name.startswith("transformer."):
+            stem, kind = name.rsplit("in_proj_", 1)
+            for part, tensor in zip("qkv", value.chunk(3), strict=True):
+                renamed[f"{stem}{part}_proj.{kind}"] = tensor
+        else:
+            renamed[name] = value
+    return renamed
+
+
+def _rename(key: str) -> str:
+    parts = key.split(".")
+    numbers = [part for part in parts if part.isdigit()]
+    for number in (*numbers, None):
+        # Only the layer's number is a wildcard, so try each number of the key in its place.
+        template = key if number is None else key.replace(f".{number}.", ".{i}.", 1)
+        for prefix in sorted(OFFICIAL_NAMES, key=len, reverse=True):
+            if template.startswith(prefix):
+                return (OFFICIAL_NAMES[prefix] + template[len(prefix) :]).replace("{i}", number or "")
+    raise KeyError(f"{key}: not a tensor of FC-CLIP (ConvNeXt-L, cocopan); is this its official checkpoint?")
+
+
+class FCCLIP:
+    """Frozen FC-CLIP: `propose` once per image, module function `decode` per set of prompts.
+
+    Parameters
+    ----------
+    head : FCCLIPHead
+    clip : taco.clip.FrozenCLIP
+    """
+
+    def __init__(self, head: FCCLIPHead, clip):
+        self.head = head.eval().requires_grad_(False)
+        self.clip = clip
+
+    @torch.no_grad()
+    def propose(self, pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Proposals:
+        """Segment everything, without names.
+
+        Parameters
+        ----------
+        pyramid : mapping
+            ``res2`` to ``res5`` and ``dense`` of padded images, float32 [B, C, h, w].
+        sizes : sequence of (H, W)
+            Each image's size within its padding.
+
+        Returns
+        -------
+        Proposals
+
+        Notes
+        -----
+        Images run one by one: the decoder thresholds its masks, so rounding that depends on the
+        batch would be amplified, and a result may not depend on its neighbours.
+        """
+        rows = [self._propose_one({k: v[i : i + 1] for k, v in pyramid.items()}) for i in range(len(sizes))]
+        stride = 4
+        padded = tuple(side * stride for side in pyramid["res2"].shape[-2:])
+        return Proposals(*(torch.cat(column) for column in zip(*rows, strict=True)), [(*padded, *s) for s in sizes])
+
+    def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        # The decoder draws a layer-drop number from the global generator even in evaluation.
+        with torch.random.fork_rng(devices=[]):
+            masks, class_embeddings = self.head(pyramid)
+        pooled = self.clip.project(mask_pooling(pyramid["dense"], masks[-1]))
+        return masks[-1], class_embeddings, pooled
+
+    def constants(self) -> dict[str, Tensor]:
+        """``void_embedding`` [D] and ``fcclip_logit_scale`` (at most 100), all that `decode` needs beside proposals."""
+        return {
+            "void_embedding": self.head.void_embedding.weight[0].clone(),
+            "fcclip_logit_scale": self.head.logit_scale.exp().clamp(max=100.0),
+        }
+
+
+def classify(
+    class_embeddings: Tensor,
+    pooled: Tensor,
+    prompts: Tensor,
+    *,
+    void: Tensor,
+    clip_scale: float,
+    fcclip_scale: float,
+    alpha: float = 0.0,
+    beta: float = 1.0,
+) -> Tensor:
+    """Probability of each prompt for each proposal.
+
+    Parameters
+    ----------
+    class_embeddings, pooled : float32 [Q, D]
+    prompts : float32 [P, K, D]
+        P sets of K prompts each, of any norm; a zero prompt has cosine 0 with everything.
+    void : float32 [D]
+        FC-CLIP's embedding of "nothing".
+    clip_scale, fcclip_scale : float
+        Factors of the cosines out of and in vocabulary.
+    alpha, beta : float
+        Geometric ensemble for prompts in and out of FC-CLIP's training vocabulary. The authors of
+        TACO take every prompt as out of vocabulary with ``beta=1``.
+
+    Returns
+    -------
+    float32 [P, Q, K]
+        Softmax over K prompts and void, void dropped: rows sum to at most 1.
+
+    Notes
+    -----
+    Computed in log space, where the official form underflows. Every prompt counts as out of
+    vocabulary (overlap mask 0), so the ensemble is ``p_in^(1-beta) · p_out^beta``; `alpha` is the
+    exponent for prompts in vocabulary and enters only when some are (none are here).
+    """
+    del alpha
+    prompts = F.normalize(prompts, dim=-1)
+    with_void = torch.cat([prompts, F.normalize(void, dim=-1).expand(prompts.shape[0], 1, -1)], dim=1)
+    inside = fcclip_scale * torch.einsum("qd,pkd->pqk", F.normalize(class_embeddings, dim=-1), with_void)
+    outside = clip_scale * torch.einsum("qd,pkd->pqk", F.normalize(pooled, dim=-1), prompts)
+    p_void = inside.softmax(-1)[..., -1:]
+    log_classes = beta * outside.log_softmax(-1)
+    if beta != 1.0:
+        log_classes = log_classes + (1 - beta) * inside[..., :-1].log_softmax(-1)
+    joint = torch.cat([log_classes.softmax(-1) * (1 - p_void), p_void], dim=-1)
+    return (joint + 1e-8).log().softmax(-1)[..., :-1]
+
+
+def decode(
+    proposals: Proposals,
+    prompts: Tensor,
+    *,
+    void: Tensor,
+    clip_scale: float,
+    fcclip_scale: float,
+    alpha: float = 0.0,
+    beta: float = 1.0,
+) -> Tensor:
+    """Segment one image by many sets of prompts at once.
+
+    Parameters
+    ----------
+    proposals : Proposals
+        Of one image (B = 1).
+    prompts : float32 [P, K, D]
+    void, clip_scale, fcclip_scale, alpha, beta
+        See `classify`.
+
+    Returns
+    -------
+    float32 [P, K, H, W]
+        ``Σ_q p[q, k] · sigmoid(mask_q)``, masks upsampled bilinearly to the padded input and cropped.
+    """
+    classes = classify(
+        proposals.class_embeddings[0],
+        proposals.pooled[0],
+        prompts,
+        void=void,
+        clip_scale=clip_scale,
+        fcclip_scale=fcclip_scale,
+        alpha=alpha,
+        beta=beta,
+    )
+    return torch.einsum("pqk,qhw->pkhw", classes, soft_masks(proposals))
+
+
+def soft_masks(proposals: Proposals) -> Tensor:
+    """Masks of one image's proposals at full size, float32 [Q, H, W] in 0..1."""
+    padded_height, padded_width, height, width = proposals.geometry[0]
+    full = F.interpolate(proposals.masks, (padded_height, padded_width), mode="bilinear", align_corners=False)
+    return full[0, :, :height, :width].sigmoid()
