@@ -1,0 +1,265 @@
+"""The descent of one batch: schedule, trace, checkpoints, early stop, CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .penalty import Penalty
+from .settings import FIELDS, Anchors, CoNMFError, Result, Settings
+from .step import Links, Modality, Step
+
+# Steps between two looks at residuals (while a graph runs) and at the objective (for an early stop).
+LOOK_EVERY = 25
+# A graph is left when a residual's ratio is within this factor of the guard.
+LOOK_MARGIN = 4.0
+# Steps from the host before a capture.
+WARM_UP = 3
+
+
+@dataclass
+class Batch:
+    """A batch at its start.
+
+    Attributes
+    ----------
+    image, audio : (X [S, N, C], counts [S], W [S, R, K, N], V [S, R, K, C])
+        Rows of X behind a sample's count are 0 and its W there is -inf.
+    lengths : list of int
+        Samples of each unit, in order; they sum to S.
+    """
+
+    image: tuple[Tensor, Tensor, Tensor, Tensor]
+    audio: tuple[Tensor, Tensor, Tensor, Tensor]
+    lengths: list[int]
+
+
+def make_step(batch: Batch, settings: Settings, anchors: Anchors) -> Step:
+    """Buffers and constants for a batch."""
+    squared = settings.norm == "squared"
+    x, counts, w, v = batch.audio
+    audio = Modality(x, w, v, settings.beta_audio, squared)
+    projected = x @ anchors.projection.linear1.t() / counts.to(x)[:, None, None]
+    penalty = Penalty(settings, anchors, projected, counts.to(x), w.shape[1])
+    x, _, w, v = batch.image
+    image = Modality(x, w, v, settings.beta_image, squared)
+    return Step(settings, penalty, image, audio, _links(batch.lengths, x))
+
+
+def descend(
+    batch: Batch,
+    settings: Settings,
+    anchors: Anchors,
+    capture: Callable[[Callable[[], None]], Callable] | None = None,
+) -> Result:
+    """Solve a batch from its start: all steps, with what the settings ask to keep on the way.
+
+    Parameters
+    ----------
+    batch : Batch
+    settings : Settings
+    anchors : Anchors
+        Prepared: unit rows, computing type, device.
+    capture : callable, optional
+        Turns a function of no arguments into one that repeats its device work (:func:`cuda_graph`). ``None`` runs
+        every step from the host.
+    """
+    step = make_step(batch, settings, anchors)
+    runner = Runner(step, settings, capture)
+    plateau = None if settings.tolerance is None else Plateau(settings, batch.lengths, step)
+    trace: list[Tensor] = []
+    checkpoints: dict[int, Result] = {}
+    final = None
+    for i in _events(settings):
+        runner.run_to(i)
+        value = runner.measure()
+        stopped = None if plateau is None else plateau.stopped.clone()
+        if settings.trace_every and i % settings.trace_every == 0:
+            trace.append(
+                value if stopped is None else torch.where(stopped, trace[-1] if trace else value, value)
+            )
+        stopping = plateau.look(i, value) if plateau is not None and i % LOOK_EVERY == 0 else None
+        kept = i + 1 == settings.steps or i + 1 in settings.checkpoints
+        if not kept and (stopping is None or not bool(stopping.any())):
+            runner.move()
+            continue
+        snapshot = _measured(step, i + 1)
+        runner.move()
+        _finish(snapshot, step)
+        final = snapshot if final is None or stopped is None else _merge(final, snapshot, stopped)
+        if i + 1 in settings.checkpoints:
+            checkpoints[i + 1] = final
+        if plateau is not None and bool(plateau.stopped.all()):
+            break
+    return _result(final, trace, checkpoints, settings)
+
+
+class Runner:
+    """Makes steps one after the other, from the host or as a captured graph.
+
+    A graph cannot look at its own residuals, so it is left for good, in favour of guarded steps from the host, when a
+    residual comes near the guard; the first steps are always made from the host, and warm up what the capture needs.
+    """
+
+    def __init__(self, step: Step, settings: Settings, capture=None) -> None:
+        self.step, self.settings, self.capture = step, settings, capture
+        self.rate = torch.tensor(settings.first_rate, dtype=step.image.x.dtype, device=step.image.x.device)
+        self.done, self.replay, self.warm = 0, None, 0
+
+    def run_to(self, target: int) -> None:
+        """Make steps until ``target`` of them are done."""
+        while self.done < target:
+            if self.replay is None and self.capture is not None and self.warm >= WARM_UP:
+                self.replay = self.capture(self._unguarded)
+            if self.replay is not None and self.done % LOOK_EVERY == 0 and self.step.cancelled(LOOK_MARGIN):
+                self.replay = self.capture = None
+            self._set_rate()
+            if self.replay is not None:
+                self.replay()
+                self.done += 1
+            else:
+                self.step.forward(self.step.steers)
+                self.move()
+
+    def measure(self) -> Tensor:
+        """Forward pass with descriptors from the host; returns the objective [S, R]."""
+        self.step.forward(True)
+        return self.step.objective()
+
+    def move(self) -> None:
+        """Finish the step of which the forward pass was the last thing done."""
+        self._set_rate()
+        self.step.update(self.rate)
+        self.done += 1
+        self.warm += 1
+
+    def _unguarded(self) -> None:
+        self.step.forward(self.step.steers, guarded=False)
+        self.step.update(self.rate)
+
+    def _set_rate(self) -> None:
+        if self.done in self.settings.halve_at:
+            self.rate.fill_(self.settings.rate(self.done))
+
+
+def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
+    """Capture the device work of ``work`` once; the returned function repeats it without the host."""
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+class Plateau:
+    """Which (sample, seed) pairs have stopped falling; the frames of a clip stop together."""
+
+    def __init__(self, settings: Settings, lengths: list[int], step: Step) -> None:
+        self.tolerance, self.patience = settings.tolerance, settings.patience
+        s, r = step.image.shape[:2]
+        device = step.image.x.device
+        self.unit = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(device)
+        self.best = torch.full((len(lengths), r), float("inf"), dtype=step.image.x.dtype, device=device)
+        self.best_at = torch.zeros(len(lengths), r, dtype=torch.int64, device=device)
+        self.stopped = torch.zeros(s, r, dtype=torch.bool, device=device)
+
+    def look(self, i: int, value: Tensor) -> Tensor:
+        """Pairs [S, R] that stop at step ``i``, given the objective [S, R] there."""
+        total = torch.zeros_like(self.best).index_add_(0, self.unit, value)
+        fallen = (total < self.best - self.tolerance * self.best.abs()) | self.best.isinf()
+        self.best = torch.where(fallen, total, self.best)
+        self.best_at[fallen] = i
+        stopping = (i - self.best_at >= self.patience)[self.unit] & ~self.stopped
+        self.stopped |= stopping
+        return stopping
+
+
+def _events(settings: Settings) -> list[int]:
+    """Steps (from 0) at which something is measured."""
+    events = {step - 1 for step in (*settings.checkpoints, settings.steps)}
+    if settings.trace_every:
+        events.update(range(0, settings.steps, settings.trace_every))
+    if settings.tolerance is not None:
+        events.update(range(0, settings.steps, LOOK_EVERY))
+    return sorted(events)
+
+
+def _measured(step: Step, n_steps: int) -> Result:
+    """What belongs to the last forward pass; V is to follow the update."""
+    s, r, k, _, _ = step.image.shape
+
+    def by_pair(t: Tensor) -> Tensor:  # [S*R, ...] -> [R, S, ...]
+        return t.reshape(s, r, *t.shape[1:]).transpose(0, 1).cpu().clone()
+
+    return Result(
+        image_activations=step.image.u.permute(1, 0, 3, 2).cpu().clone(),
+        audio_activations=step.audio.u.permute(1, 0, 3, 2).cpu().clone(),
+        image_factors=torch.empty(0),
+        audio_factors=torch.empty(0),
+        k_star=by_pair(step.k_star),
+        cross_entropy=by_pair(step.penalty.cross_entropy.view(s * r, k)),
+        reconstruction_image=by_pair(step.image.square.clamp(min=0).sqrt()),
+        reconstruction_audio=by_pair(step.audio.square.clamp(min=0).sqrt()),
+        objective=torch.empty(0),
+        objective_steps=(),
+        n_steps=torch.full((r, s), n_steps),
+    )
+
+
+def _finish(result: Result, step: Step) -> None:
+    """Add V, after the update."""
+    result.image_factors = step.image.v.transpose(0, 1).cpu().clone()
+    result.audio_factors = step.audio.v.transpose(0, 1).cpu().clone()
+
+
+def _merge(old: Result, new: Result, keep: Tensor) -> Result:
+    """``new``, but ``old`` for the pairs of ``keep`` [S, R]."""
+    keep = keep.t().cpu()
+
+    def choose(name: str) -> Tensor:
+        a, b = getattr(old, name), getattr(new, name)
+        return torch.where(keep.view(*keep.shape, *[1] * (a.dim() - 2)), a, b)
+
+    return replace(new, **{name: choose(name) for name in FIELDS})
+
+
+def _result(final: Result, trace: list[Tensor], checkpoints: dict[int, Result], settings: Settings) -> Result:
+    """The result with its trace and checkpoints; after an early stop both go on at the last value."""
+    steps = tuple(range(0, settings.steps, settings.trace_every)) if settings.trace_every else ()
+    trace += [trace[-1]] * (len(steps) - len(trace)) if trace else []
+    r, s = final.k_star.shape
+    objective = (
+        torch.stack(trace, 2).transpose(0, 1).cpu().clone()
+        if trace
+        else final.image_factors.new_empty(r, s, 0)
+    )
+    kept = {
+        step: replace(
+            checkpoints.get(step, final),
+            objective=objective[..., : sum(at < step for at in steps)],
+            objective_steps=tuple(at for at in steps if at < step),
+        )
+        for step in settings.checkpoints
+    }
+    for result in (final, *kept.values()):
+        for name in ("image_activations", "image_factors", "audio_factors"):
+            if not torch.isfinite(getattr(result, name)).all():
+                raise CoNMFError(
+                    f"co-NMF diverged: {name} is not finite after {settings.steps} steps of size "
+                    f"{settings.first_rate:g}; take a smaller learning_rate"
+                )
+    return replace(final, objective=objective, objective_steps=steps, checkpoints=kept)
+
+
+def _links(lengths: list[int], like: Tensor) -> Links:
+    """Neighbours in time within each unit."""
+    unit = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    index = torch.arange(len(unit))
+    previous, following = (index - 1).clamp(min=0), (index + 1).clamp(max=len(unit) - 1)
+    has = [
+        ((unit[other] == unit) & (other != index)).to(like)[:, None, None] for other in (previous, following)
+    ]
+    return Links(previous.to(like.device), following.to(like.device), *has)

@@ -1,0 +1,280 @@
+"""The solver's face: checks at the door, batches, random streams, the descent, results on the CPU."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from . import checks
+from .descent import Batch, cuda_graph, descend
+from .kmeans import kmeans, random_tokens
+from .settings import FIELDS, Anchors, CoNMFError, Initial, Projection, Result, Settings, stream
+
+# Bytes of tokens that one CPU thread works on at a time, so that a batch stays in the cache.
+CACHE_BYTES = 4 << 20
+
+
+class CoNMF:
+    """Penalised soft co-factorization of image and audio tokens (paper, Section 3).
+
+    For every sample and seed minimises over W_I, W_A (any sign) and V_I, V_A ≥ 0, with U = sigmoid(W),
+
+        β_I ‖X_I - U_I V_I‖_F + β_A ‖X_A - U_A V_A‖_F + β_p min_k CE_k + temporal term
+
+    by projected gradient descent with gradients in closed form.
+
+    Parameters
+    ----------
+    settings : Settings
+    anchors : Anchors
+    device : str or torch.device
+        ``"cpu"`` uses ``torch.get_num_threads()`` threads, one batch each.
+    """
+
+    def __init__(self, settings: Settings, anchors: Anchors, device: str | torch.device = "cpu") -> None:
+        checks.check_anchors(anchors)
+        self.settings, self.anchors, self.device = settings, anchors, torch.device(device)
+
+    def fit(
+        self,
+        image_tokens: Tensor | Sequence[Tensor],
+        audio_tokens: Tensor | Sequence[Tensor],
+        keys: Sequence[str],
+        seeds: Sequence[int] = (0, 1, 2),
+        clips: Sequence[object] | None = None,
+        initial: Initial | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Result:
+        """Factorize S samples for R seeds.
+
+        Parameters
+        ----------
+        image_tokens : Tensor [S, N, C_I] or list of Tensor [N_i, C_I]
+            Non-negative, finite, not all zero. Half precision is computed in float32, float64 in float64.
+        audio_tokens : Tensor [S, T, C_A] or list of Tensor [T_i, C_A]
+            Non-negative and finite; an all-zero matrix is legal and gives zero factors and chance descriptors.
+        keys : list of str, length S
+            ``"<dataset>/<sample_id>"``: name each sample's random streams. All different.
+        seeds : sequence of int
+            One run of each sample per seed.
+        clips : sequence, length S, optional
+            Clip of each sample; consecutive equal values are the frames of one clip, in order. Used by the temporal
+            term only.
+        initial : Initial, optional
+            Start, for ``init="given"``.
+        progress : callable, optional
+            Called with the number of samples just finished.
+
+        Returns
+        -------
+        Result
+        """
+        image, audio = checks.check_tokens(image_tokens, audio_tokens, self.anchors, self.settings)
+        keys, seeds = [str(key) for key in keys], tuple(int(seed) for seed in seeds)
+        checks.check_names(keys, seeds, clips, len(image), self.settings)
+        checks.check_initial(initial, image, audio, len(seeds), self.settings)
+        units = _units(clips if self.settings.beta_temporal > 0 else None, len(image))
+        prepared = _prepare(self.anchors, image[0].dtype, self.device)
+        capture = cuda_graph if self.device.type == "cuda" else None
+
+        def solve(batch: list[list[int]]) -> tuple[list[int], Result]:
+            with torch.inference_mode():
+                order = [i for unit in batch for i in unit]
+                start = self._batch(batch, image, audio, keys, seeds, initial)
+                return order, descend(start, self.settings, prepared, capture)
+
+        collected = []
+        for order, result in self._run(solve, units, image, audio, len(seeds)):
+            collected.append((order, result))
+            if progress is not None:
+                progress(len(order))
+        return _assemble(collected, len(image), seeds)
+
+    def initial_factors(
+        self,
+        image_tokens: Tensor | Sequence[Tensor],
+        audio_tokens: Tensor | Sequence[Tensor],
+        keys: Sequence[str],
+    ) -> Initial:
+        """V's start of every sample (k-means or random tokens), to be given to later runs of other variants."""
+        image, audio = checks.check_tokens(image_tokens, audio_tokens, self.anchors, self.settings)
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(image), 64):
+                part = slice(start, start + 64)
+                parts.append(
+                    [
+                        self._start(*_pad(side[part], self.device), list(keys[part]), name).cpu()
+                        for name, side in (("image", image), ("audio", audio))
+                    ]
+                )
+        return Initial(torch.cat([p[0] for p in parts]).clone(), torch.cat([p[1] for p in parts]).clone())
+
+    def _start(self, tokens: Tensor, counts: Tensor, keys: list[str], modality: str) -> Tensor:
+        method = {"kmeans": kmeans, "random_tokens": random_tokens}[self.settings.init]
+        names = [f"{key}/{modality}" for key in keys]
+        return method(tokens, counts, names, self.settings.n_components, self.settings.init_seed)
+
+    def _batch(self, units, image, audio, keys, seeds, initial) -> Batch:
+        """Tokens, start and links of the samples of ``units``, padded, on the device."""
+        order = [i for unit in units for i in unit]
+        names = [keys[i] for i in order]
+        sides = []
+        for modality, tokens in (("image", image), ("audio", audio)):
+            x, counts = _pad([tokens[i] for i in order], self.device)
+            if self.settings.init == "given":
+                v = getattr(initial, f"{modality}_factors")[order].to(x)
+                v = v.clone()
+            else:
+                v = self._start(x, counts, names, modality)
+            v = v[:, None].expand(-1, len(seeds), -1, -1).clone()
+            given = None if initial is None else getattr(initial, f"{modality}_weights")
+            if given is None:
+                w = _draw(names, seeds, counts, x.shape[1], self.settings.n_components, modality)
+            else:
+                w = given[:, order, : x.shape[1]].permute(1, 0, 3, 2)
+            w = w.to(x).contiguous()
+            outside = torch.arange(x.shape[1], device=self.device) >= counts.to(self.device)[:, None]
+            w.masked_fill_(outside[:, None, None], float("-inf"))  # U is 0 there, and stays so
+            sides.append((x, counts, w, v))
+        return Batch(*sides, lengths=[len(unit) for unit in units])
+
+    def _run(self, solve, units, image, audio, n_seeds):
+        """Yield the results of batches of units; halve a batch for which memory is short."""
+        size = self._batch_size(image, audio, n_seeds)
+        batches = _chunks(units, size)
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        if threads == 1 or len(batches) == 1:
+            for batch in batches:
+                yield from _halving(solve, batch)
+            return
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            try:
+                futures = [pool.submit(lambda b=batch: list(_halving(solve, b))) for batch in batches]
+                for future in as_completed(futures):
+                    yield from future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(threads)
+
+    def _batch_size(self, image: list[Tensor], audio: list[Tensor], n_seeds: int) -> int:
+        """Samples per batch: the setting, or what fits the cache (CPU) or the free memory (CUDA)."""
+        if self.settings.batch_size != "auto":
+            return self.settings.batch_size
+        tokens = max(x.numel() for x in image) + max(x.numel() for x in audio)
+        item = image[0].element_size()
+        if self.device.type == "cpu":
+            return max(1, min(64, CACHE_BYTES // (tokens * item)))
+        k, j = self.settings.n_components, len(self.anchors.image)
+        rows = 5 * j + 6 * self.anchors.audio.shape[1] + 6 * (image[0].shape[1] + audio[0].shape[1])
+        activations = 4 * (max(map(len, image)) + max(map(len, audio)))
+        per_sample = item * (2 * tokens + n_seeds * k * (rows + activations))
+        if self.settings.init == "kmeans":
+            per_sample = max(per_sample, item * tokens + 8 * 4 * 8 * k * max(map(len, image)) + 16 * tokens)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return max(1, int(0.7 * free) // per_sample)
+
+
+def _prepare(anchors: Anchors, dtype: torch.dtype, device: torch.device) -> Anchors:
+    """Anchors with unit rows, of the computing type and on the device."""
+    image, audio = (normalize(rows.to(device, dtype), dim=1) for rows in (anchors.image, anchors.audio))
+    *matrices, eps = anchors.projection
+    projection = Projection(*(m.detach().to(device, dtype) for m in matrices), eps)
+    return Anchors(image.detach(), audio.detach(), float(anchors.scale), projection)
+
+
+def _units(clips: Sequence[object] | None, n_samples: int) -> list[list[int]]:
+    """Samples that must be solved together: the frames of a clip, or each sample alone."""
+    if clips is None:
+        return [[i] for i in range(n_samples)]
+    units: list[list[int]] = []
+    for i in range(n_samples):
+        if i and clips[i] == clips[i - 1]:
+            units[-1].append(i)
+        else:
+            units.append([i])
+    return units
+
+
+def _chunks(units: list[list[int]], size: int) -> list[list[list[int]]]:
+    """Batches of whole units with at most ``size`` samples (or one larger unit)."""
+    chunks: list[list[list[int]]] = []
+    filled = size
+    for unit in units:
+        if filled + len(unit) > size:
+            chunks.append([])
+            filled = 0
+        chunks[-1].append(unit)
+        filled += len(unit)
+    return chunks
+
+
+def _halving(solve, batch):
+    """Solve a batch; where memory is short, in halves."""
+    try:
+        yield solve(batch)
+        return
+    except torch.OutOfMemoryError as error:
+        if len(batch) == 1:
+            raise CoNMFError(
+                f"one {'clip' if len(batch[0]) > 1 else 'sample'} does not fit the memory: {error}"
+            )
+    torch.cuda.empty_cache()
+    half = len(batch) // 2
+    warnings.warn(
+        f"co-NMF: out of memory with {len(batch)} units; going on with {half}. Set a smaller batch_size.",
+        ResourceWarning,
+        stacklevel=2,
+    )
+    yield from _halving(solve, batch[:half])
+    yield from _halving(solve, batch[half:])
+
+
+def _pad(tokens: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens [S, N, C] padded with zero rows, and their counts [S] (CPU)."""
+    counts = torch.tensor([len(x) for x in tokens])
+    return torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(device), counts
+
+
+def _draw(keys: list[str], seeds: Sequence[int], counts: Tensor, width: int, k: int, modality: str) -> Tensor:
+    """W ~ N(0, 1) [S, R, K, width] from the stream of each (seed, key, modality), drawn on the CPU in float32."""
+    weights = torch.zeros(len(keys), len(seeds), k, width)
+    for i, (key, n) in enumerate(zip(keys, counts.tolist())):
+        for r, seed in enumerate(seeds):
+            weights[i, r, :, :n] = torch.randn(n, k, generator=stream(seed, key, modality)).t()
+    return weights
+
+
+def _assemble(parts: list[tuple[list[int], Result]], n_samples: int, seeds: tuple[int, ...]) -> Result:
+    """One result in the order of the samples, from those of the batches."""
+    first = parts[0][1]
+
+    def gather(pick: Callable[[Result], Tensor]) -> Tensor:
+        tensors = [pick(result) for _, result in parts]
+        shape = [max(t.shape[d] for t in tensors) for d in range(tensors[0].dim())]
+        shape[1] = n_samples
+        whole = tensors[0].new_zeros(shape)
+        for (order, _), t in zip(parts, tensors):
+            target = whole[:, order]
+            target[tuple(slice(0, length) for length in t.shape)] = t
+            whole[:, order] = target
+        return whole
+
+    def build(pick: Callable[[Result], Result]) -> Result:
+        fields = {name: gather(lambda result, name=name: getattr(pick(result), name)) for name in FIELDS}
+        return Result(
+            **fields,
+            objective=gather(lambda result: pick(result).objective),
+            objective_steps=pick(first).objective_steps,
+            seeds=seeds,
+        )
+
+    whole = build(lambda result: result)
+    for step in first.checkpoints:
+        whole.checkpoints[step] = build(lambda result, step=step: result.checkpoints[step])
+    return whole
