@@ -53,17 +53,27 @@ class FCCLIPHead(nn.Module):
         Sizes, as arguments of ``transformers.Mask2FormerConfig``.
     """
 
-    def __init__(self, feature_channels: Sequence[int], embed_dim: int, **mask2former: Any):
+    def __init__(
+        self, feature_channels: Sequence[int], embed_dim: int, **mask2former: Any
+    ):
         super().__init__()
         from transformers import Mask2FormerConfig
         from transformers.models.mask2former import modeling_mask2former as library
 
         config = Mask2FormerConfig(**mask2former)
         hidden = config.hidden_dim
-        self.pixel_decoder = library.Mask2FormerPixelDecoder(config, list(feature_channels))
-        self.transformer = library.Mask2FormerTransformerModule(config.feature_size, config)
-        self.mask_pooling_proj = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden))
-        self.class_embed = library.Mask2FormerMLPPredictionHead(hidden, hidden, embed_dim)
+        self.pixel_decoder = library.Mask2FormerPixelDecoder(
+            config, list(feature_channels)
+        )
+        self.transformer = library.Mask2FormerTransformerModule(
+            config.feature_size, config
+        )
+        self.mask_pooling_proj = nn.Sequential(
+            nn.LayerNorm(hidden), nn.Linear(hidden, hidden)
+        )
+        self.class_embed = library.Mask2FormerMLPPredictionHead(
+            hidden, hidden, embed_dim
+        )
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.void_embedding = nn.Embedding(1, embed_dim)
         # transformers leaves this one uninitialised outside from_pretrained.
@@ -84,8 +94,15 @@ class FCCLIPHead(nn.Module):
         class_embeddings : float32 [B, Q, D]
         """
         levels = [pyramid[name] for name in ("res2", "res3", "res4", "res5")]
-        pixels = self.pixel_decoder(levels, output_hidden_states=False, output_attentions=False, return_dict=True)
-        decoded = self.transformer(list(pixels.multi_scale_features), pixels.mask_features)
+        pixels = self.pixel_decoder(
+            levels,
+            output_hidden_states=False,
+            output_attentions=False,
+            return_dict=True,
+        )
+        decoded = self.transformer(
+            list(pixels.multi_scale_features), pixels.mask_features
+        )
         masks = list(decoded.masks_queries_logits)
         queries = decoded.intermediate_hidden_states[-1].transpose(0, 1)
         pooled = mask_pooling(pixels.mask_features, masks[-1])
@@ -107,7 +124,9 @@ def mask_pooling(features: Tensor, masks: Tensor) -> Tensor:
         An empty mask gives zeros.
     """
     if masks.shape[-2:] != features.shape[-2:]:
-        masks = F.interpolate(masks, size=features.shape[-2:], mode="bilinear", align_corners=False)
+        masks = F.interpolate(
+            masks, size=features.shape[-2:], mode="bilinear", align_corners=False
+        )
     inside = (masks.detach() > 0).to(features.dtype)
     weights = inside / (inside.sum(dim=(-1, -2), keepdim=True) + 1e-8)
     return torch.einsum("bchw,bqhw->bqc", features, weights)
@@ -116,7 +135,9 @@ def mask_pooling(features: Tensor, masks: Tensor) -> Tensor:
 def build(architecture: str | Path, clip) -> FCCLIPHead:
     """Build an untrained head for a `taco.clip.FrozenCLIP` from a JSON file of Mask2Former sizes."""
     sizes = json.loads(Path(architecture).read_text())
-    return FCCLIPHead(clip.channels, clip.model.text_projection.shape[-1], **sizes).eval()
+    return FCCLIPHead(
+        clip.channels, clip.model.text_projection.shape[-1], **sizes
+    ).eval()
 
 
 def load(spec: Mapping[str, Any], clip, device: str | torch.device = "cpu") -> "FCCLIP":
@@ -152,20 +173,29 @@ OFFICIAL_NAMES = {
     "void_embedding.": "void_embedding.",
     _PIXEL + "input_proj.": "pixel_decoder.input_projections.",
     _PIXEL + "transformer.level_embed": "pixel_decoder.level_embed",
-    _PIXEL + "transformer.encoder.layers.{i}.self_attn.": "pixel_decoder.encoder.layers.{i}.self_attn.",
-    _PIXEL + "transformer.encoder.layers.{i}.norm1.": "pixel_decoder.encoder.layers.{i}.self_attn_layer_norm.",
-    _PIXEL + "transformer.encoder.layers.{i}.norm2.": "pixel_decoder.encoder.layers.{i}.final_layer_norm.",
-    _PIXEL + "transformer.encoder.layers.{i}.linear1.": "pixel_decoder.encoder.layers.{i}.fc1.",
-    _PIXEL + "transformer.encoder.layers.{i}.linear2.": "pixel_decoder.encoder.layers.{i}.fc2.",
+    _PIXEL
+    + "transformer.encoder.layers.{i}.self_attn.": "pixel_decoder.encoder.layers.{i}.self_attn.",
+    _PIXEL
+    + "transformer.encoder.layers.{i}.norm1.": "pixel_decoder.encoder.layers.{i}.self_attn_layer_norm.",
+    _PIXEL
+    + "transformer.encoder.layers.{i}.norm2.": "pixel_decoder.encoder.layers.{i}.final_layer_norm.",
+    _PIXEL
+    + "transformer.encoder.layers.{i}.linear1.": "pixel_decoder.encoder.layers.{i}.fc1.",
+    _PIXEL
+    + "transformer.encoder.layers.{i}.linear2.": "pixel_decoder.encoder.layers.{i}.fc2.",
     _PIXEL + "mask_features.": "pixel_decoder.mask_projection.",
     _PIXEL + "adapter_1.norm.": "pixel_decoder.adapter_1.1.",
     _PIXEL + "adapter_1.": "pixel_decoder.adapter_1.0.",
     _PIXEL + "layer_1.norm.": "pixel_decoder.layer_1.1.",
     _PIXEL + "layer_1.": "pixel_decoder.layer_1.0.",
-    _DECODER + "transformer_self_attention_layers.{i}.self_attn.": _LAYER + "self_attn.",
-    _DECODER + "transformer_self_attention_layers.{i}.norm.": _LAYER + "self_attn_layer_norm.",
-    _DECODER + "transformer_cross_attention_layers.{i}.multihead_attn.": _LAYER + "cross_attn.",
-    _DECODER + "transformer_cross_attention_layers.{i}.norm.": _LAYER + "cross_attn_layer_norm.",
+    _DECODER + "transformer_self_attention_layers.{i}.self_attn.": _LAYER
+    + "self_attn.",
+    _DECODER + "transformer_self_attention_layers.{i}.norm.": _LAYER
+    + "self_attn_layer_norm.",
+    _DECODER + "transformer_cross_attention_layers.{i}.multihead_attn.": _LAYER
+    + "cross_attn.",
+    _DECODER + "transformer_cross_attention_layers.{i}.norm.": _LAYER
+    + "cross_attn_layer_norm.",
     _DECODER + "transformer_ffn_layers.{i}.linear1.": _LAYER + "fc1.",
     _DECODER + "transformer_ffn_layers.{i}.linear2.": _LAYER + "fc2.",
     _DECODER + "transformer_ffn_layers.{i}.norm.": _LAYER + "final_layer_norm.",
@@ -173,7 +203,8 @@ OFFICIAL_NAMES = {
     _DECODER + "query_feat.": "transformer.queries_features.",
     _DECODER + "query_embed.": "transformer.queries_embedder.",
     _DECODER + "level_embed.": "transformer.level_embed.",
-    _DECODER + "mask_embed.layers.{i}.": "transformer.decoder.mask_predictor.mask_embedder.{i}.0.",
+    _DECODER
+    + "mask_embed.layers.{i}.": "transformer.decoder.mask_predictor.mask_embedder.{i}.0.",
     _DECODER + "_mask_pooling_proj.": "mask_pooling_proj.",
     _DECODER + "class_embed.layers.{i}.": "class_embed.{i}.0.",
     _DECODER + "logit_scale": "logit_scale",
@@ -211,8 +242,12 @@ def _rename(key: str) -> str:
         template = key if number is None else key.replace(f".{number}.", ".{i}.", 1)
         for prefix in sorted(OFFICIAL_NAMES, key=len, reverse=True):
             if template.startswith(prefix):
-                return (OFFICIAL_NAMES[prefix] + template[len(prefix) :]).replace("{i}", number or "")
-    raise KeyError(f"{key}: not a tensor of FC-CLIP (ConvNeXt-L, cocopan); is this its official checkpoint?")
+                return (OFFICIAL_NAMES[prefix] + template[len(prefix) :]).replace(
+                    "{i}", number or ""
+                )
+    raise KeyError(
+        f"{key}: not a tensor of FC-CLIP (ConvNeXt-L, cocopan); is this its official checkpoint?"
+    )
 
 
 class FCCLIP:
@@ -229,7 +264,9 @@ class FCCLIP:
         self.clip = clip
 
     @torch.no_grad()
-    def propose(self, pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Proposals:
+    def propose(
+        self, pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> Proposals:
         """Segment everything, without names.
 
         Parameters
@@ -248,12 +285,20 @@ class FCCLIP:
         Images run one by one: the decoder thresholds its masks, so rounding that depends on the
         batch would be amplified, and a result may not depend on its neighbours.
         """
-        rows = [self._propose_one({k: v[i : i + 1] for k, v in pyramid.items()}) for i in range(len(sizes))]
+        rows = [
+            self._propose_one({k: v[i : i + 1] for k, v in pyramid.items()})
+            for i in range(len(sizes))
+        ]
         stride = 4
         padded = tuple(side * stride for side in pyramid["res2"].shape[-2:])
-        return Proposals(*(torch.cat(column) for column in zip(*rows, strict=True)), [(*padded, *s) for s in sizes])
+        return Proposals(
+            *(torch.cat(column) for column in zip(*rows, strict=True)),
+            [(*padded, *s) for s in sizes],
+        )
 
-    def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _propose_one(
+        self, pyramid: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         # The decoder draws a layer-drop number from the global generator even in evaluation.
         with torch.random.fork_rng(devices=[]):
             masks, class_embeddings = self.head(pyramid)
@@ -276,8 +321,9 @@ def classify(
     void: Tensor,
     clip_scale: float,
     fcclip_scale: float,
-    alpha: float = 0.0,
+    alpha: float = 0.4,
     beta: float = 1.0,
+    overlap: Tensor | None = None,
 ) -> Tensor:
     """Probability of each prompt for each proposal.
 
@@ -291,8 +337,11 @@ def classify(
     clip_scale, fcclip_scale : float
         Factors of the cosines out of and in vocabulary.
     alpha, beta : float
-        Geometric ensemble for prompts in and out of FC-CLIP's training vocabulary. The authors of
-        TACO take every prompt as out of vocabulary with ``beta=1``.
+        Weight of the out-of-vocabulary probability in the geometric ensemble, for prompts inside and
+        outside FC-CLIP's training vocabulary. FC-CLIP's own are 0.4 and 0.8; the authors of TACO
+        take ``beta=1`` and every prompt as outside.
+    overlap : bool [K], optional
+        Which prompts lie inside the training vocabulary; None: none.
 
     Returns
     -------
@@ -301,19 +350,23 @@ def classify(
 
     Notes
     -----
-    Computed in log space, where the official form underflows. Every prompt counts as out of
-    vocabulary (overlap mask 0), so the ensemble is ``p_in^(1-beta) · p_out^beta``; `alpha` is the
-    exponent for prompts in vocabulary and enters only when some are (none are here).
+    Computed in log space, where the official form ``log(p_in^(1-b) · p_out^b)`` underflows.
     """
-    del alpha
     prompts = F.normalize(prompts, dim=-1)
-    with_void = torch.cat([prompts, F.normalize(void, dim=-1).expand(prompts.shape[0], 1, -1)], dim=1)
-    inside = fcclip_scale * torch.einsum("qd,pkd->pqk", F.normalize(class_embeddings, dim=-1), with_void)
-    outside = clip_scale * torch.einsum("qd,pkd->pqk", F.normalize(pooled, dim=-1), prompts)
+    with_void = torch.cat(
+        [prompts, F.normalize(void, dim=-1).expand(prompts.shape[0], 1, -1)], dim=1
+    )
+    inside = fcclip_scale * torch.einsum(
+        "qd,pkd->pqk", F.normalize(class_embeddings, dim=-1), with_void
+    )
+    outside = clip_scale * torch.einsum(
+        "qd,pkd->pqk", F.normalize(pooled, dim=-1), prompts
+    )
     p_void = inside.softmax(-1)[..., -1:]
-    log_classes = beta * outside.log_softmax(-1)
-    if beta != 1.0:
-        log_classes = log_classes + (1 - beta) * inside[..., :-1].log_softmax(-1)
+    weight = prompts.new_full((prompts.shape[1],), beta)
+    if overlap is not None:
+        weight[overlap] = alpha
+    log_classes = weight * outside.log_softmax(-1) + (1 - weight) * inside[..., :-1].log_softmax(-1)
     joint = torch.cat([log_classes.softmax(-1) * (1 - p_void), p_void], dim=-1)
     return (joint + 1e-8).log().softmax(-1)[..., :-1]
 
@@ -325,8 +378,9 @@ def decode(
     void: Tensor,
     clip_scale: float,
     fcclip_scale: float,
-    alpha: float = 0.0,
+    alpha: float = 0.4,
     beta: float = 1.0,
+    overlap: Tensor | None = None,
 ) -> Tensor:
     """Segment one image by many sets of prompts at once.
 
@@ -335,7 +389,7 @@ def decode(
     proposals : Proposals
         Of one image (B = 1).
     prompts : float32 [P, K, D]
-    void, clip_scale, fcclip_scale, alpha, beta
+    void, clip_scale, fcclip_scale, alpha, beta, overlap
         See `classify`.
 
     Returns
@@ -352,6 +406,7 @@ def decode(
         fcclip_scale=fcclip_scale,
         alpha=alpha,
         beta=beta,
+        overlap=overlap,
     )
     return torch.einsum("pqk,qhw->pkhw", classes, soft_masks(proposals))
 
@@ -359,5 +414,10 @@ def decode(
 def soft_masks(proposals: Proposals) -> Tensor:
     """Masks of one image's proposals at full size, float32 [Q, H, W] in 0..1."""
     padded_height, padded_width, height, width = proposals.geometry[0]
-    full = F.interpolate(proposals.masks, (padded_height, padded_width), mode="bilinear", align_corners=False)
+    full = F.interpolate(
+        proposals.masks,
+        (padded_height, padded_width),
+        mode="bilinear",
+        align_corners=False,
+    )
     return full[0, :, :height, :width].sigmoid()
