@@ -308,7 +308,7 @@ def _write_s4(root: Path, settings: WorldSettings) -> None:
 
 
 def _write_ms3(root: Path, settings: WorldSettings) -> None:
-    base, rows = root / "Multi-sources", []
+    base, rows, frame_rows = root / "Multi-sources", [], []
     values = dict.fromkeys(vocabulary.SOUNDING, 1)
     for clip in _clips(settings, "ms3"):
         for frame, time in enumerate(clip.times):
@@ -318,9 +318,12 @@ def _write_ms3(root: Path, settings: WorldSettings) -> None:
             truth = _palette_image(truth_labels(clip, masks, frame, values))
             file = f"{clip.name}_{frame + 1}.png"
             _save(truth, base / "ms3_data/gt_masks" / clip.split / clip.name / file)
+            heard = () if frame in clip.silent_frames else clip.sounding
+            frame_rows.append((f"{clip.name}_{frame + 1}", ", ".join(heard)))
         _save_sound(clip.wave, base / "ms3_data/audio_wav" / clip.split / f"{clip.name}.wav", settings)
         rows.append((clip.name, clip.split))
     _save_table(base / "ms3_meta_data.csv", ("video_id", "split"), rows)
+    _save_table(base / "ms3_frame_classes.csv", None, frame_rows)  # as ACL-SSL lists the real frames
 
 
 def _write_avss(root: Path, settings: WorldSettings) -> None:
@@ -364,7 +367,7 @@ def _write_ade(root: Path, settings: WorldSettings) -> None:
 
 
 def _palette_image(labels: np.ndarray) -> Image.Image:
-    image = Image.fromarray(labels).convert("L")
+    image = Image.fromarray(labels)
     image.putpalette(voc_palette().tobytes())
     return image
 
@@ -381,8 +384,8 @@ def _save_sound(wave: np.ndarray, path: Path, settings: WorldSettings) -> None:
     soundfile.write(path, wave, settings.sample_rate, subtype="PCM_16")
 
 
-def _save_table(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+def _save_table(path: Path, header: Sequence[str] | None, rows: Iterable[Sequence]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerows([header] if header else [])
         writer.writerows(rows)
