@@ -59,9 +59,7 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.file}: expected {self.expected}; found {self.found}. {self.remedy}"
-        )
+        return f"{self.file}: expected {self.expected}; found {self.found}. {self.remedy}"
 
 
 class ManifestError(ValueError):
@@ -73,8 +71,7 @@ class ManifestError(ValueError):
         count = len(self.problems)
         lines = [f"dataset {dataset!r}: {count} problem{'s' if count != 1 else ''}"]
         lines += [
-            f"  {number}. {problem}"
-            for number, problem in enumerate(self.problems[:LISTED_PROBLEMS], 1)
+            f"  {number}. {problem}" for number, problem in enumerate(self.problems[:LISTED_PROBLEMS], 1)
         ]
         if count > LISTED_PROBLEMS:
             lines.append(f"  … and {count - LISTED_PROBLEMS} more")
@@ -108,9 +105,9 @@ def build(dataset: Mapping, require_files: bool = True) -> pd.DataFrame:
     datasets = _datasets()
     rows, problems = datasets.read_rows(dataset, require_files)
     frame = from_rows(rows)
-    problems = (
-        problems + structure_problems(frame, dataset) + _count_problems(frame, dataset)
-    )
+    if len(frame) or not problems:  # where the reader could read nothing, it has said why
+        problems = problems + structure_problems(frame, dataset)
+    problems = problems + _count_problems(frame, dataset)
     if problems:
         if require_files:
             problems += datasets.file_problems(frame, dataset)
@@ -162,17 +159,11 @@ def structure_problems(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
     counts = frame["sample_id"].value_counts(sort=False)
     for name, count in counts[counts > 1].items():
         remedy = "Remove the repeated rows from the metadata."
-        problems.append(
-            Problem(
-                source, f"one sample {name!r}", f"{count} rows with this id", remedy
-            )
-        )
+        problems.append(Problem(source, f"one sample {name!r}", f"{count} rows with this id", remedy))
     if not problems:  # the order of repeated ids says nothing
         problems += _order_problems(frame, source)
     known = set(_datasets().class_names(dataset))
-    for name, count in (
-        frame["classes"].explode().dropna().value_counts(sort=False).items()
-    ):
+    for name, count in frame["classes"].explode().dropna().value_counts(sort=False).items():
         if name not in known:
             remedy = f"Correct the metadata, or add the class to the dataset's {len(known)} classes."
             problems.append(
@@ -222,16 +213,10 @@ def _order_problems(frame: pd.DataFrame, source: str) -> list[Problem]:
             )
         )
     usable = (frame["start"] >= 0) & np.isfinite(frame["start"])
-    usable &= frame["duration"].isna() | (
-        (frame["duration"] > 0) & np.isfinite(frame["duration"])
-    )
+    usable &= frame["duration"].isna() | ((frame["duration"] > 0) & np.isfinite(frame["duration"]))
     for row in frame[~usable].itertuples():
-        found = (
-            f"start {row.start}, duration {row.duration} in sample {row.sample_id!r}"
-        )
-        problems.append(
-            Problem(source, "start >= 0 s and duration > 0 s or NaN", found, remedy)
-        )
+        found = f"start {row.start}, duration {row.duration} in sample {row.sample_id!r}"
+        problems.append(Problem(source, "start >= 0 s and duration > 0 s or NaN", found, remedy))
     return problems
 
 
@@ -264,12 +249,7 @@ def _count_problems(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
 def class_counts(frame: pd.DataFrame) -> pd.Series:
     """Number of samples per sounding class, most frequent first, ties by name (a sample counts for each of its)."""
     counts = (
-        frame["classes"]
-        .explode()
-        .dropna()
-        .value_counts(sort=False)
-        .rename("samples")
-        .rename_axis("class")
+        frame["classes"].explode().dropna().value_counts(sort=False).rename("samples").rename_axis("class")
     )
     order = sorted(counts.index, key=lambda name: (-counts[name], name))
     return counts.loc[order].astype("int64")
@@ -299,9 +279,7 @@ def shard(frame: pd.DataFrame, index: int, count: int) -> pd.DataFrame:
 def from_rows(rows: Iterable[Mapping]) -> pd.DataFrame:
     """Table of the manifest's columns and types from one mapping per sample."""
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(COLUMNS)
-    frame["classes"] = pd.Series(
-        [list(names) for names in frame["classes"]], index=frame.index, dtype=object
-    )
+    frame["classes"] = pd.Series([list(names) for names in frame["classes"]], index=frame.index, dtype=object)
     return frame
 
 
@@ -317,12 +295,8 @@ def write(frame: pd.DataFrame, path: str | Path) -> None:
     import pyarrow.parquet as pq
 
     path = Path(path)
-    table = pa.Table.from_pandas(
-        frame[list(COLUMNS)], schema=_schema(), preserve_index=False
-    )
-    table = table.replace_schema_metadata(
-        {b"taco_manifest": str(SCHEMA_VERSION).encode()}
-    )
+    table = pa.Table.from_pandas(frame[list(COLUMNS)], schema=_schema(), preserve_index=False)
+    table = table.replace_schema_metadata({b"taco_manifest": str(SCHEMA_VERSION).encode()})
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -365,15 +339,11 @@ def read(path: str | Path) -> pd.DataFrame:
         with open(path, "rb") as stream:
             table = pq.read_table(stream)
     except (OSError, pa.ArrowException) as error:
-        raise ManifestError(
-            Path(path).stem, [Problem(str(path), expected, str(error), remedy)]
-        ) from error
+        raise ManifestError(Path(path).stem, [Problem(str(path), expected, str(error), remedy)]) from error
     version = (table.schema.metadata or {}).get(b"taco_manifest", b"none").decode()
     if version != str(SCHEMA_VERSION) or table.column_names != list(COLUMNS):
         found = f"schema {version} with columns {', '.join(table.column_names)}"
-        raise ManifestError(
-            Path(path).stem, [Problem(str(path), expected, found, remedy)]
-        )
+        raise ManifestError(Path(path).stem, [Problem(str(path), expected, found, remedy)])
     return from_rows(table.to_pylist())
 
 

@@ -22,9 +22,7 @@ CACHED_SOUNDS = 4
 class MediaError(ValueError):
     """A file that cannot be used, with what was expected, what was found and what to do."""
 
-    def __init__(
-        self, file: str | Path, expected: str, found: str, remedy: str
-    ) -> None:
+    def __init__(self, file: str | Path, expected: str, found: str, remedy: str) -> None:
         self.file, self.expected, self.found, self.remedy = (
             str(file),
             expected,
@@ -67,9 +65,7 @@ def open_image(path: str | Path) -> Image.Image:
             image.load()
             return image.copy()
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise MediaError(
-            path, expected, f"undecodable data ({_reason(error)})", remedy
-        ) from error
+        raise MediaError(path, expected, f"undecodable data ({_reason(error)})", remedy) from error
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -112,21 +108,17 @@ def decode_sound(path: str | Path) -> tuple[np.ndarray, int]:
         TypeError,
     ) as error:  # soundfile.LibsndfileError is a RuntimeError
         hint = f"{remedy} A video container has to be converted to WAV or FLAC first."
-        raise MediaError(
-            path, expected, f"undecodable data ({_reason(error)})", hint
-        ) from error
+        raise MediaError(path, expected, f"undecodable data ({_reason(error)})", hint) from error
     if len(wave) == 0:
         raise MediaError(path, expected, "a sound of zero length", remedy)
-    finite = np.isfinite(wave)
-    if not finite.all():
-        found = f"{int((~finite).sum())} NaN or infinite samples, the first at sample {int((~finite).argmax(0).max())}"
+    broken = ~np.isfinite(wave).all(axis=1)
+    if broken.any():
+        found = f"{broken.sum()} NaN or infinite samples, the first at {broken.argmax() / rate:.3f} s"
         raise MediaError(path, "finite samples", found, remedy)
     return wave.mean(axis=1), int(rate)
 
 
-def read_sound(
-    path: str | Path, start: float, duration: float, rate: int
-) -> np.ndarray:
+def read_sound(path: str | Path, start: float, duration: float, rate: int) -> np.ndarray:
     """Read a piece of a sound, mono, at the wanted rate.
 
     The piece is cut at the file's own rate and resampled afterwards, as if it had been a file of its own. The last
@@ -154,9 +146,7 @@ def read_sound(
         The file is unusable (see `decode_sound`) or ends before `start`.
     """
     if not start >= 0 or duration <= 0 or rate <= 0:
-        raise ValueError(
-            f"need start >= 0, duration > 0, rate > 0; found {start}, {duration}, {rate}"
-        )
+        raise ValueError(f"need start >= 0, duration > 0, rate > 0; found {start}, {duration}, {rate}")
     require_file(path, "a sound", "Fetch or write this file again.")
     status = Path(path).stat()
     wave, native = _decoded(str(path), status.st_mtime_ns, status.st_size)
@@ -165,9 +155,7 @@ def read_sound(
     if first >= len(wave):
         length = len(wave) / native
         remedy = "The clip's sound is too short for its frames: fetch it again or leave the clip out."
-        raise MediaError(
-            path, f"sound at {start:g} s", f"a file of {length:.3f} s", remedy
-        )
+        raise MediaError(path, f"sound at {start:g} s", f"a file of {length:.3f} s", remedy)
     piece = wave[first : max(last, first + 1)].copy()
     return piece if native == rate else _resample(piece, native, rate)
 
@@ -219,9 +207,7 @@ def fit_window(
     if crop not in ("centre", "random"):
         raise ValueError(f"crop must be 'centre' or 'random', found {crop!r}")
     if crop == "random" and rng is None:
-        raise ValueError(
-            "crop='random' needs a numpy Generator as rng, so that the run can be repeated"
-        )
+        raise ValueError("crop='random' needs a numpy Generator as rng, so that the run can be repeated")
     excess = len(wave) - samples
     if excess <= 0:
         return np.tile(wave, -(-samples // len(wave)))[:samples]

@@ -40,20 +40,14 @@ def reader_of(dataset: Mapping):
     return READERS[name]
 
 
-def read_rows(
-    dataset: Mapping, require_files: bool = True
-) -> tuple[list[dict], list[Problem]]:
+def read_rows(dataset: Mapping, require_files: bool = True) -> tuple[list[dict], list[Problem]]:
     """Rows of the manifest (see `taco.manifest`) in the order of the metadata, and what is wrong with the metadata."""
     return reader_of(dataset).read_rows(dataset, require_files)
 
 
-def file_problems(
-    frame: pd.DataFrame, dataset: Mapping, workers: int | None = None
-) -> list[Problem]:
+def file_problems(frame: pd.DataFrame, dataset: Mapping, workers: int | None = None) -> list[Problem]:
     """Decode every file of a manifest once; what is wrong with them (see `taco.manifest.check`)."""
-    return checks.file_problems(
-        frame, dataset, reader_of(dataset).inspect_mask, workers
-    )
+    return checks.file_problems(frame, dataset, reader_of(dataset).inspect_mask, workers)
 
 
 def class_names(dataset: Mapping) -> list[str]:
@@ -61,9 +55,7 @@ def class_names(dataset: Mapping) -> list[str]:
     return list(reader_of(dataset).class_names(dataset))
 
 
-def read_mask(
-    sample: Mapping, dataset: Mapping, size: int, truth: str | None = None
-) -> np.ndarray:
+def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = None) -> np.ndarray:
     """Truth of a sample at the resolution of the scores; the image is squashed to a square, as the scores are.
 
     Parameters

@@ -21,29 +21,23 @@ from taco.manifest import ManifestError, Problem
 from taco.media import open_image
 
 CSV = "prompted_segmentation.csv"
-COLUMNS = {
-    name: (name,) for name in ("image_location", "vggsound_file", "ade_class_id")
-}
+COLUMNS = {name: (name,) for name in ("image_location", "vggsound_file", "ade_class_id")}
 NAME_COLUMNS = ("ade_class_name", "class_name", "ade_class", "class", "label")
 # Cells that stand for "no sound" in a table written by pandas or by hand.
 NO_SOUND = ("", "nan", "NaN", "None", "null")
-# An interpolated id counts as the prompted one up to rounding; ids are integers, so a blend never comes this close.
+# An interpolated id counts as the prompted one up to rounding. (A blend of two other ids may meet it: so it is with the authors.)
 SAME_ID = 1e-6
 log = logging.getLogger(__name__)
 
 
-def read_rows(
-    dataset: Mapping, require_files: bool
-) -> tuple[list[dict], list[Problem]]:
+def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[Problem]]:
     """See `taco.datasets.read_rows`. Sample ids are `<image>__<sound>`, both without suffix; every row is its own clip."""
     root = Path(dataset["root"])
     table, problems = _metadata(dataset, report=True)
     table, empty = common.in_split(table, dataset, root / CSV)
     problems = problems + empty
     if require_files:
-        absent = common.missing_folders(
-            dataset, [root / name for name in ("frames", "annotations", "audio")]
-        )
+        absent = common.missing_folders(dataset, [root / name for name in ("frames", "annotations", "audio")])
         if absent:
             raise ManifestError(str(dataset.get("name", "ade")), problems + absent)
     rows = []
@@ -76,9 +70,7 @@ def _row(record: Mapping, root: Path) -> dict:
     }
 
 
-def _metadata(
-    dataset: Mapping, report: bool = False
-) -> tuple[pd.DataFrame, list[Problem]]:
+def _metadata(dataset: Mapping, report: bool = False) -> tuple[pd.DataFrame, list[Problem]]:
     """The usable rows of all splits with the columns class_name and split, and what is wrong with the table."""
     source = Path(dataset["root"], CSV)
     table = common.read_table(source, dataset, COLUMNS)
@@ -89,9 +81,7 @@ def _metadata(
     return named, problems + missing
 
 
-def _usable(
-    table: pd.DataFrame, source: Path, report: bool
-) -> tuple[pd.DataFrame, list[Problem]]:
+def _usable(table: pd.DataFrame, source: Path, report: bool) -> tuple[pd.DataFrame, list[Problem]]:
     """Drop (and on `report` log) rows without a sound or with class 0; report ids that are no whole numbers."""
     silent = table["vggsound_file"].isin(NO_SOUND)
     ids = pd.to_numeric(table["ade_class_id"], errors="coerce")
@@ -107,27 +97,23 @@ def _usable(
             f"{value!r} in {count} rows",
             "Correct or remove these rows.",
         )
-        for value, count in table.loc[wrong, "ade_class_id"]
-        .value_counts(sort=False)
-        .items()
+        for value, count in table.loc[wrong, "ade_class_id"].value_counts(sort=False).items()
     ]
     kept = ~silent & ~wrong & ~unnamed
     return table[kept].assign(ade_class_id=ids[kept].astype(int)), problems
 
 
-def _with_names(
-    table: pd.DataFrame, dataset: Mapping, source: Path
-) -> tuple[pd.DataFrame, list[Problem]]:
+def _with_names(table: pd.DataFrame, dataset: Mapping, source: Path) -> tuple[pd.DataFrame, list[Problem]]:
     """Add class_name from the CSV's own column or from the configuration's `class_labels`; an id has one name."""
-    labels = {
-        int(key): str(name) for key, name in (dataset.get("class_labels") or {}).items()
-    }
+    labels = {int(key): str(name) for key, name in (dataset.get("class_labels") or {}).items()}
     column = next((name for name in NAME_COLUMNS if name in table), None)
     if column is not None:
         names = table[column]
     else:
         names = table["ade_class_id"].map(labels).fillna("")
-    remedy = "Complete the CSV's column of class names, or give `class_labels` (id: name) in the configuration."
+    remedy = (
+        "Complete the CSV's column of class names, or give `class_labels` (id: name) in the configuration."
+    )
     problems = [
         Problem(str(source), f"a name for class {number}", "none", remedy)
         for number in common.first_seen(table.loc[names == "", "ade_class_id"])
@@ -149,16 +135,10 @@ def _with_names(
 def class_names(dataset: Mapping) -> list[str]:
     """Class names in the order of their first usable row, over all splits of the CSV."""
     names = common.configured_classes(dataset)
-    return (
-        common.first_seen(_metadata(dataset)[0]["class_name"])
-        if names is None
-        else names
-    )
+    return common.first_seen(_metadata(dataset)[0]["class_name"]) if names is None else names
 
 
-def read_mask(
-    sample: Mapping, dataset: Mapping, size: int, truth: str | None = None
-) -> np.ndarray:
+def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = None) -> np.ndarray:
     """Pixels of the prompted class at [size, size]: bool, or int64 with the class's index in `class_names` + 1."""
     kind = common.truth_kind(dataset, truth, ("binary", "semantic"))
     ids = _class_ids(common.mask_path(sample))
@@ -178,9 +158,7 @@ def inspect_mask(
     """Problems of an annotation (another size than the image), and whether the prompted class is absent from it."""
     file = common.mask_path(sample)
     ids = _class_ids(file)
-    return common.size_problem(ids, image_size, file), not (
-        ids == sample["class_id"]
-    ).any()
+    return common.size_problem(ids, image_size, file), not (ids == sample["class_id"]).any()
 
 
 def _class_ids(file: str) -> np.ndarray:

@@ -29,37 +29,26 @@ COLUMNS = {
 }
 
 
-def read_rows(
-    dataset: Mapping, require_files: bool
-) -> tuple[list[dict], list[Problem]]:
+def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[Problem]]:
     """See `taco.datasets.read_rows`. Sample ids are `<vid>_<n>` with n from 1, as in the file names."""
     root, layout = Path(dataset["root"]), LAYOUTS[dataset["reader"]]
     table, problems = common.in_split(_metadata(dataset), dataset, root / layout["csv"])
     if require_files:
-        folders = [
-            root / layout["data"] / name
-            for name in ("visual_frames", "gt_masks", "audio_wav")
-        ]
+        folders = [root / layout["data"] / name for name in ("visual_frames", "gt_masks", "audio_wav")]
         absent = common.missing_folders(dataset, folders)
         if absent:
-            raise ManifestError(
-                str(dataset.get("name", dataset["reader"])), problems + absent
-            )
+            raise ManifestError(str(dataset.get("name", dataset["reader"])), problems + absent)
     labels = _frame_classes(dataset)
     rows = []
     for clip in table.to_dict("records"):
         try:
-            rows += [
-                _row(clip, number, dataset, labels) for number in range(1, FRAMES + 1)
-            ]
+            rows += [_row(clip, number, dataset, labels) for number in range(1, FRAMES + 1)]
         except ValueError as error:
             problems.append(common.unsafe_path(root / layout["csv"], error))
     return rows, problems
 
 
-def _row(
-    clip: Mapping, number: int, dataset: Mapping, labels: Mapping[str, list[str]] | None
-) -> dict:
+def _row(clip: Mapping, number: int, dataset: Mapping, labels: Mapping[str, list[str]] | None) -> dict:
     """One frame's row; `number` counts from 1."""
     name, split = clip["name"], clip["split"]
     data = Path(dataset["root"], LAYOUTS[dataset["reader"]]["data"])
@@ -76,12 +65,7 @@ def _row(
         known = []
     mask = common.inside(data / "gt_masks", *parts, name, f"{sample_id}.png")
     # S4 marks only the first frame of a training clip.
-    if (
-        dataset["reader"] == "s4"
-        and split == "train"
-        and number > 1
-        and not Path(mask).exists()
-    ):
+    if dataset["reader"] == "s4" and split == "train" and number > 1 and not Path(mask).exists():
         mask = ""
     return {
         "sample_id": sample_id,
@@ -104,9 +88,7 @@ def class_names(dataset: Mapping) -> list[str]:
     if names is not None:
         return names
     if dataset["reader"] == "s4":
-        return common.first_seen(
-            common.spaced(name) for name in _metadata(dataset)["category"]
-        )
+        return common.first_seen(common.spaced(name) for name in _metadata(dataset)["category"])
     source = str(Path(dataset["root"], LAYOUTS["ms3"]["csv"]))
     problem = Problem(
         source,
@@ -117,14 +99,10 @@ def class_names(dataset: Mapping) -> list[str]:
     raise ManifestError(str(dataset.get("name", "ms3")), [problem])
 
 
-def read_mask(
-    sample: Mapping, dataset: Mapping, size: int, truth: str | None = None
-) -> np.ndarray:
+def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = None) -> np.ndarray:
     """Foreground (> 0) as bool [size, size], nearest pixel."""
     common.truth_kind(dataset, truth, ("binary",))
-    return common.resize_nearest(
-        _values(open_image(common.mask_path(sample))) > 0, size
-    )
+    return common.resize_nearest(_values(open_image(common.mask_path(sample))) > 0, size)
 
 
 def inspect_mask(
@@ -166,12 +144,7 @@ def _frame_classes(dataset: Mapping) -> dict[str, list[str]] | None:
     if not dataset.get("frame_classes"):
         return None
     path = Path(dataset["root"], dataset["frame_classes"])
-    table = common.read_table(
-        path, dataset, {"sample_id": (), "names": ()}, header=False
-    )
+    table = common.read_table(path, dataset, {"sample_id": (), "names": ()}, header=False)
     split = (names.split(",") for names in table["names"])
-    lists = (
-        [common.spaced(name.strip()) for name in names if name.strip()]
-        for names in split
-    )
+    lists = ([common.spaced(name.strip()) for name in names if name.strip()] for names in split)
     return dict(zip(table["sample_id"], lists, strict=True))

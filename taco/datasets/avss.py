@@ -30,9 +30,7 @@ COLUMNS = {name: (name,) for name in ("uid", "a_obj", "split", "label")}
 log = logging.getLogger(__name__)
 
 
-def read_rows(
-    dataset: Mapping, require_files: bool
-) -> tuple[list[dict], list[Problem]]:
+def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[Problem]]:
     """See `taco.datasets.read_rows`. Sample ids are `<uid>_<i>` with i from 0, as in the file names."""
     root = Path(dataset["root"])
     source, subsets = root / "metadata.csv", _subsets(dataset)
@@ -50,19 +48,12 @@ def read_rows(
     for clip in table.to_dict("records"):
         names = _sounding(clip["a_obj"], aliased)
         try:
-            rows += [
-                _row(clip, number, dataset, names)
-                for number in range(FRAMES[clip["label"]])
-            ]
+            rows += [_row(clip, number, dataset, names) for number in range(FRAMES[clip["label"]])]
         except ValueError as error:
             problems.append(common.unsafe_path(source, error))
     for name, count in aliased.items():
-        meaning = (
-            f"read as {ALIASES[name]!r}"
-            if ALIASES[name]
-            else "names no class and is left out"
-        )
-        log.warning("%s: %r in a_obj of %d clips %s", source, name, count, meaning)
+        meaning = f"read as {ALIASES[name]!r}" if ALIASES[name] else "names no class, left out"
+        log.warning("%s: %r in a_obj of %d clips: %s", source, name, count, meaning)
     return rows, problems
 
 
@@ -74,12 +65,7 @@ def _row(clip: Mapping, number: int, dataset: Mapping, names: list[str]) -> dict
         raise ValueError(f"{uid!r} is no clip name")
     mask = common.inside(root, label, uid, "labels_rgb", f"{number}.png")
     # The single-source subset marks only the first frame of a training clip.
-    if (
-        label == "v1s"
-        and clip["split"] == "train"
-        and number > 0
-        and not Path(mask).exists()
-    ):
+    if label == "v1s" and clip["split"] == "train" and number > 0 and not Path(mask).exists():
         mask = ""
     return {
         "sample_id": f"{uid}_{number}",
@@ -100,9 +86,7 @@ def _sounding(objects: str, aliased: Counter) -> list[str]:
     """Class names of an `a_obj` cell (joined by "_"), known noise normalised and counted."""
     names = [name.strip() for name in objects.split("_")]
     aliased.update(set(names) & set(ALIASES))
-    return common.first_seen(
-        name for name in (ALIASES.get(name, name) for name in names) if name
-    )
+    return common.first_seen(name for name in (ALIASES.get(name, name) for name in names) if name)
 
 
 def _subsets(dataset: Mapping) -> list[str]:
@@ -119,9 +103,7 @@ def _subsets(dataset: Mapping) -> list[str]:
 
 def _label_problems(table, source: Path) -> list[Problem]:
     """Rows of a subset that nobody has heard of."""
-    counts = table.loc[~table["label"].isin(list(FRAMES)), "label"].value_counts(
-        sort=False
-    )
+    counts = table.loc[~table["label"].isin(list(FRAMES)), "label"].value_counts(sort=False)
     expected = f"the subsets {', '.join(FRAMES)} in the column label"
     return [
         Problem(
@@ -155,18 +137,12 @@ def _keys(path: str, name: str, state: tuple[int, int] | None) -> tuple[str, ...
     expected = 'a JSON object whose keys are the class names, "background" first'
     remedy = "Place the dataset's label2idx.json here, or list `classes` in the configuration."
     try:
-        pairs = json.loads(
-            Path(path).read_text(encoding="utf-8"), object_pairs_hook=list
-        )
+        pairs = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=list)
         keys = tuple(str(key) for key, _ in pairs)
     except (OSError, ValueError, TypeError) as error:
-        raise ManifestError(
-            name, [Problem(path, expected, str(error), remedy)]
-        ) from error
+        raise ManifestError(name, [Problem(path, expected, str(error), remedy)]) from error
     if keys[:1] != ("background",) or len(set(keys)) != len(keys):
-        raise ManifestError(
-            name, [Problem(path, expected, f"the keys {', '.join(keys[:4])} …", remedy)]
-        )
+        raise ManifestError(name, [Problem(path, expected, f"the keys {', '.join(keys[:4])} …", remedy)])
     return keys
 
 
@@ -174,11 +150,7 @@ def palette(n_classes: int) -> np.ndarray:
     """Colours of the classes, uint8 [n, 3]: PASCAL VOC's, which deal the bits of the index out to R, G and B in turn."""
     index = np.arange(n_classes)[:, None]
     channel, place = np.arange(3), np.arange(8)[:, None, None]
-    return (
-        (((index >> (3 * place + channel)) & 1) << (7 - place))
-        .sum(axis=0)
-        .astype(np.uint8)
-    )
+    return (((index >> (3 * place + channel)) & 1) << (7 - place)).sum(axis=0).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)
@@ -189,9 +161,7 @@ def _index_bits() -> np.ndarray:
     return (((value >> (7 - place)) & 1) << (3 * place + channel)).sum(axis=0)
 
 
-def read_mask(
-    sample: Mapping, dataset: Mapping, size: int, truth: str | None = None
-) -> np.ndarray:
+def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = None) -> np.ndarray:
     """Class indices as int64 [size, size], 0 = background: colour → class at full size, then nearest pixel."""
     common.truth_kind(dataset, truth, ("semantic",))
     file = common.mask_path(sample)
@@ -208,9 +178,7 @@ def inspect_mask(
     """Problems of a mask file (another size than the image; colours outside the palette), and whether it is empty."""
     file = common.mask_path(sample)
     classes, strange = _read_classes(file, len(class_names(dataset)))
-    problems = common.size_problem(classes, image_size, file) + _colour_problems(
-        file, strange, dataset
-    )
+    problems = common.size_problem(classes, image_size, file) + _colour_problems(file, strange, dataset)
     return problems, not classes.any()
 
 
@@ -220,29 +188,15 @@ def _read_classes(file: str, n_classes: int) -> tuple[np.ndarray, Counter]:
     red, green, blue = _index_bits()
     classes = red[rgb[..., 0]] | green[rgb[..., 1]] | blue[rgb[..., 2]]
     strange = classes >= n_classes
-    colours = Counter(
-        "#%02x%02x%02x" % tuple(colour) for colour in rgb[strange].tolist()
-    )
+    colours = Counter(f"#{bytes(colour).hex()}" for colour in rgb[strange])
     classes[strange] = 0
     return classes, colours
 
 
 def _colour_problems(file: str, strange: Counter, dataset: Mapping) -> list[Problem]:
-    if (
-        not strange
-        or common.option(dataset, "unknown_colours", ("error", "background"))
-        == "background"
-    ):
+    if not strange or common.option(dataset, "unknown_colours", ("error", "background")) == "background":
         return []
-    listed = ", ".join(
-        f"{colour} ({count} pixels)" for colour, count in strange.most_common(4)
-    )
-    found = f"{len(strange)} other colours: {listed}" + (
-        " …" if len(strange) > 4 else ""
-    )
+    listed = ", ".join(f"{colour} ({count} pixels)" for colour, count in strange.most_common(4))
+    found = f"{len(strange)} other colours: {listed}" + (" …" if len(strange) > 4 else "")
     remedy = "Fetch the mask again, or set `unknown_colours: background` to count such pixels as background."
-    return [
-        Problem(
-            file, f"colours of the {len(class_names(dataset))} classes", found, remedy
-        )
-    ]
+    return [Problem(file, f"colours of the {len(class_names(dataset))} classes", found, remedy)]

@@ -27,18 +27,12 @@ def file_problems(
     workers = workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     images = list(dict.fromkeys(frame["image"]))
     sounds = list(frame.groupby("audio", sort=False)["start"].max().items())
-    masked = (
-        frame[frame["mask"] != ""]
-        .drop_duplicates(["image", "mask", "class_id"])
-        .to_dict("records")
-    )
+    masked = frame[frame["mask"] != ""].drop_duplicates(["image", "mask", "class_id"]).to_dict("records")
     with ThreadPoolExecutor(workers) as pool:
         sizes = dict(zip(images, pool.map(_image_size, images), strict=True))
         wrong_sounds = pool.map(_sound_problems, sounds)
         masks = pool.map(
-            lambda sample: _mask_problems(
-                sample, dataset, sizes[sample["image"]], inspect
-            ),
+            lambda sample: _mask_problems(sample, dataset, sizes[sample["image"]], inspect),
             masked,
         )
         problems = [size for size in sizes.values() if isinstance(size, Problem)]
@@ -78,9 +72,7 @@ def _sound_problems(sound: tuple[str, float]) -> list[Problem]:
         return []
     found = f"a file of {len(wave) / rate:.3f} s"
     remedy = "The sound is too short for the clip's frames: fetch it again or leave the clip out."
-    return [
-        Problem(path, f"sound at {last_start:g} s for the last frame", found, remedy)
-    ]
+    return [Problem(path, f"sound at {last_start:g} s for the last frame", found, remedy)]
 
 
 def _mask_problems(

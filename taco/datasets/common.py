@@ -26,9 +26,7 @@ def frame_seconds(dataset: Mapping) -> float:
     """Seconds between frames; each frame has the piece of sound that begins with it (`frame_seconds`, default 1)."""
     seconds = float(dataset.get("frame_seconds", 1.0))
     if not seconds > 0:
-        raise ValueError(
-            f"dataset {dataset.get('name')!r}: frame_seconds must be > 0, found {seconds}"
-        )
+        raise ValueError(f"dataset {dataset.get('name')!r}: frame_seconds must be > 0, found {seconds}")
     return seconds
 
 
@@ -37,9 +35,7 @@ def truth_kind(dataset: Mapping, wanted: str | None, offered: Sequence[str]) -> 
     if wanted is None:
         return offered[0]
     if wanted not in offered:
-        raise ValueError(
-            f"dataset {dataset.get('name')!r} has {' and '.join(offered)} truth, not {wanted!r}"
-        )
+        raise ValueError(f"dataset {dataset.get('name')!r} has {' and '.join(offered)} truth, not {wanted!r}")
     return wanted
 
 
@@ -67,9 +63,7 @@ def read_table(
     remedy = f"Place the dataset's metadata here (root: {dataset['root']})."
     if not path.is_file() or path.stat().st_size == 0:
         found = "an empty file" if path.is_file() else "no such file"
-        raise ManifestError(
-            _name(dataset), [Problem(str(path), expected, found, remedy)]
-        )
+        raise ManifestError(_name(dataset), [Problem(str(path), expected, found, remedy)])
     status = path.stat()
     try:
         table = _read_text(str(path), header, status.st_mtime_ns, status.st_size)
@@ -78,9 +72,7 @@ def read_table(
         OSError,
     ) as error:  # pandas' ParserError and UnicodeDecodeError are ValueErrors
         found = " ".join(str(error).split())
-        raise ManifestError(
-            _name(dataset), [Problem(str(path), expected, found, remedy)]
-        ) from error
+        raise ManifestError(_name(dataset), [Problem(str(path), expected, found, remedy)]) from error
     if not header and table.shape[1] == len(required):
         return table.set_axis(list(required), axis=1)
     names = {str(column).strip().lower(): column for column in table.columns}
@@ -90,12 +82,8 @@ def read_table(
     }
     missing = [key for key, column in found.items() if column is None]
     if missing:
-        finding = (
-            f"{', '.join(map(str, table.columns))} (missing: {', '.join(missing)})"
-        )
-        raise ManifestError(
-            _name(dataset), [Problem(str(path), expected, finding, remedy)]
-        )
+        finding = f"{', '.join(map(str, table.columns))} (missing: {', '.join(missing)})"
+        raise ManifestError(_name(dataset), [Problem(str(path), expected, finding, remedy)])
     return table.rename(columns={column: key for key, column in found.items()})
 
 
@@ -124,16 +112,8 @@ def inside(root: str | Path, *parts: str) -> str:
     """
     for part in parts:
         pieces = part.split("/")
-        unsafe = (
-            PurePosixPath(part).is_absolute()
-            or PureWindowsPath(part).drive
-            or "\\" in part
-        )
-        if (
-            unsafe
-            or any(piece in ("", ".", "..") for piece in pieces)
-            or not part.isprintable()
-        ):
+        unsafe = PurePosixPath(part).is_absolute() or PureWindowsPath(part).drive or "\\" in part
+        if unsafe or any(piece in ("", ".", "..") for piece in pieces) or not part.isprintable():
             raise ValueError(f"{part!r} is no path inside the dataset")
     return str(Path(root, *parts))
 
@@ -152,24 +132,17 @@ def missing_folders(dataset: Mapping, folders: Sequence[str | Path]) -> list[Pro
     """One problem per folder that is not there: the dataset was never placed."""
     remedy = f"Place the dataset under {dataset['root']} in its published layout."
     return [
-        Problem(str(folder), "a folder", "none", remedy)
-        for folder in folders
-        if not Path(folder).is_dir()
+        Problem(str(folder), "a folder", "none", remedy) for folder in folders if not Path(folder).is_dir()
     ]
 
 
-def in_split(
-    table: pd.DataFrame, dataset: Mapping, source: str | Path
-) -> tuple[pd.DataFrame, list[Problem]]:
+def in_split(table: pd.DataFrame, dataset: Mapping, source: str | Path) -> tuple[pd.DataFrame, list[Problem]]:
     """Rows of the wanted split; a split without rows is a problem that names the splits there are."""
     part = table[table["split"] == dataset["split"]]
     if len(part):
         return part, []
     counts = table["split"].value_counts(sort=False)
-    found = (
-        ", ".join(f"{name!r}: {count}" for name, count in counts.items())
-        or "no row at all"
-    )
+    found = ", ".join(f"{name!r}: {count}" for name, count in counts.items()) or "no row at all"
     expected = f"rows of the split {dataset['split']!r}"
     return part, [
         Problem(
@@ -203,25 +176,16 @@ def spaced(name: str) -> str:
 
 def resize_nearest(mask: np.ndarray, size: int) -> np.ndarray:
     """Squash [H, W] to [size, size]: each pixel takes the source pixel that its centre falls into."""
-    rows, columns = (
-        ((np.arange(size) + 0.5) * length / size).astype(int) for length in mask.shape
-    )
+    rows, columns = (((np.arange(size) + 0.5) * length / size).astype(int) for length in mask.shape)
     return mask[rows[:, None], columns]
 
 
 def resize_bilinear(values: np.ndarray, size: int) -> np.ndarray:
     """Squash [H, W] to float64 [size, size] by the four nearest pixels (pixel centres aligned, no antialiasing)."""
-    (top, bottom, down), (left, right, across) = (
-        _neighbours(length, size) for length in values.shape
-    )
+    (top, bottom, down), (left, right, across) = (_neighbours(length, size) for length in values.shape)
     values = values.astype(np.float64)
-    upper = (
-        values[top[:, None], left] * (1 - across) + values[top[:, None], right] * across
-    )
-    lower = (
-        values[bottom[:, None], left] * (1 - across)
-        + values[bottom[:, None], right] * across
-    )
+    upper = values[top[:, None], left] * (1 - across) + values[top[:, None], right] * across
+    lower = values[bottom[:, None], left] * (1 - across) + values[bottom[:, None], right] * across
     return upper * (1 - down[:, None]) + lower * down[:, None]
 
 
@@ -241,9 +205,7 @@ def mask_path(sample: Mapping) -> str:
     return sample["mask"]
 
 
-def size_problem(
-    mask: np.ndarray, image_size: tuple[int, int] | None, file: str
-) -> list[Problem]:
+def size_problem(mask: np.ndarray, image_size: tuple[int, int] | None, file: str) -> list[Problem]:
     """A mask must have its image's height and width (None: the image itself is unusable)."""
     if image_size is None or mask.shape[:2] == tuple(image_size):
         return []
