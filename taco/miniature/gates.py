@@ -1,10 +1,12 @@
 """What trained miniature models must reach on held-out scenes and sounds before they are shipped."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional as F
 
@@ -12,7 +14,7 @@ import taco.clap
 import taco.clip
 import taco.fcclip
 from taco.miniature import scenes, sounds, vocabulary
-from taco.miniature.training import ARCHITECTURES, TrainingSettings, sample_names
+from taco.miniature.training import ARCHITECTURES, WORLD_SEED, TrainingSettings, sample_names
 
 HELD_OUT_SEED = 70_000_000
 """Held-out scenes and sounds come from this seed; neither training nor the suite's data sets use it."""
@@ -67,24 +69,14 @@ def clip_gates(clip: taco.clip.FrozenCLIP, per_class: int = 20) -> list[Gate]:
     for index in range(per_class * len(names)):
         rng = np.random.default_rng((HELD_OUT_SEED, 1, index))
         truth = index % len(names)
-        image, masks = scenes.render(
-            scenes.sample_scene(rng, sounding=[names[truth]], size=clip.image_size)
-        )
+        image, masks = scenes.render(scenes.sample_scene(rng, sounding=[names[truth]], size=clip.image_size))
         pixels, _ = clip.prepare([image])
         with torch.no_grad():
-            right.append(
-                int((clip.model.encode_image(pixels) @ texts.T).argmax()) == truth
-            )
+            right.append(int((clip.model.encode_image(pixels) @ texts.T).argmax()) == truth)
         features = clip.pyramid(pixels)["dense"]
-        choice = (
-            (clip.tokens(features).clamp(min=0)[0] @ texts.T)
-            .argmax(-1)
-            .view(features.shape[-2:])
-        )
+        choice = (clip.tokens(features).clamp(min=0)[0] @ texts.T).argmax(-1).view(features.shape[-2:])
         stride = pixels.shape[-1] // features.shape[-1]
-        centres = torch.from_numpy(
-            masks[0][stride // 2 :: stride, stride // 2 :: stride]
-        )
+        centres = torch.from_numpy(masks[0][stride // 2 :: stride, stride // 2 :: stride])
         choice = choice[: centres.shape[0], : centres.shape[1]]
         dense.append(float((choice[centres] == truth).float().mean()))
     count = len(right)
@@ -104,9 +96,7 @@ def clip_gates(clip: taco.clip.FrozenCLIP, per_class: int = 20) -> list[Gate]:
     ]
 
 
-def clap_gates(
-    clap: taco.clap.FrozenCLAP, snr_db=(-8.0, 2.0), per_class: int = 40
-) -> list[Gate]:
+def clap_gates(clap: taco.clap.FrozenCLAP, snr_db=(-8.0, 2.0), per_class: int = 40) -> list[Gate]:
     """Top-1 accuracy of clamped tokens, clean and at the default signal-to-noise ratio."""
     names = vocabulary.SOUNDING
     texts = anchors(clap.encode_text, names, vocabulary.SOUND_PROMPT)
@@ -121,11 +111,7 @@ def clap_gates(
             truth.append(index % len(names))
             snr = float(rng.uniform(*snr_db)) if noisy else None
             duration = clap.window / clap.sample_rate
-            waves.append(
-                sounds.mixture(
-                    rng, [names[truth[-1]]], duration, clap.sample_rate, snr_db=snr
-                )
-            )
+            waves.append(sounds.mixture(rng, [names[truth[-1]]], duration, clap.sample_rate, snr_db=snr))
         tokens, _ = clap.tokens_and_embedding(torch.from_numpy(np.stack(waves)))
         with torch.no_grad():
             embedding = clap.projection(tokens.clamp(min=0).mean(1))
@@ -147,14 +133,10 @@ def fcclip_gates(fcclip: taco.fcclip.FCCLIP, count: int = 120) -> list[Gate]:
     for index in range(count):
         rng = np.random.default_rng((HELD_OUT_SEED, 3, index))
         sounding, silent = sample_names(rng)
-        scene = scenes.sample_scene(
-            rng, sounding=sounding, silent=silent, size=clip.image_size
-        )
+        scene = scenes.sample_scene(rng, sounding=sounding, silent=silent, size=clip.image_size)
         image, masks = scenes.render(scene)
         pixels, sizes = clip.prepare([image])
-        proposals = (
-            taco.fcclip.soft_masks(fcclip.propose(clip.pyramid(pixels), sizes)) > 0.5
-        )
+        proposals = taco.fcclip.soft_masks(fcclip.propose(clip.pyramid(pixels), sizes)) > 0.5
         for mask in torch.from_numpy(masks):
             intersection = (proposals & mask).sum((-1, -2))
             union = (proposals | mask).sum((-1, -2))
@@ -181,6 +163,60 @@ def require(gates: list[Gate]) -> None:
     """Raise RuntimeError naming every gate that was missed."""
     missed = [f"{g.name}: {g.value:.3f} < {g.least:g}" for g in gates if not g.passed]
     if missed:
-        raise RuntimeError(
-            "miniature models are not good enough to ship: " + "; ".join(missed)
-        )
+        raise RuntimeError("miniature models are not good enough to ship: " + "; ".join(missed))
+
+
+def model_card(folder: str | Path, gates: list[Gate]) -> str:
+    """Markdown card of trained models: configuration, seeds, training time, gates.
+
+    Parameters
+    ----------
+    folder : str or Path
+        With ``<part>.safetensors`` and ``<part>.json`` of each part.
+    gates : list of Gate
+    """
+    folder = Path(folder)
+    records = [json.loads((folder / f"{name}.json").read_text()) for name in ARCHITECTURES]
+    parts = pd.DataFrame(
+        {
+            "part": record["part"],
+            "architecture": ARCHITECTURES[record["part"]],
+            "parameters": f"{record['parameters']:,}",
+            "file": f"{(folder / (record['part'] + '.safetensors')).stat().st_size / 2**20:.1f} MiB",
+            "training": f"{record['seconds'] / 60:.0f} min, {record['threads']} thread(s)",
+        }
+        for record in records
+    )
+    results = pd.DataFrame(
+        {
+            "gate": gate.name,
+            "reached": f"{gate.value:.3f}",
+            "required": f"{gate.least:g}",
+            "n": gate.n,
+            "passed": "yes" if gate.passed else "NO",
+        }
+        for gate in gates
+    )
+    settings = "\n".join(f"{key}: {value}" for key, value in records[0]["settings"].items())
+    return f"""# Models of the miniature suite
+
+Small models of the real libraries' classes, trained by `snakemake train_miniature_models` on generated
+scenes and sounds. CLIP and CLAP saw images, sounds and captions only, never masks or class indices; the
+FC-CLIP head learned masks of the same kind of scenes over the frozen CLIP. They know 18 things that a
+program draws, and nothing else: they serve to run the benchmark's code, never to judge the method.
+No result made with them is the paper's.
+
+{parts.to_markdown(index=False)}
+
+Measured on held-out scenes and sounds (seed {HELD_OUT_SEED}; training started from seed {WORLD_SEED}):
+
+{results.to_markdown(index=False)}
+
+Settings of the training (torch {records[0]["torch"]}; bfloat16 autocast in CLIP's towers and HTS-AT, float32 elsewhere):
+
+```
+{settings}
+```
+
+Licence: MIT, as the code. `tokenizer/` is a word-level tokenizer of the world's vocabulary.
+"""

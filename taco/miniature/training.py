@@ -5,11 +5,12 @@ learns masks on top of the frozen CLIP. Every step draws its batch from (seed, p
 run that is killed resumes from its checkpoint and continues as if it had not been.
 """
 
+import json
 import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,7 @@ class TrainingSettings:
     checkpoint_every: int = 250
 
 
-ARCHITECTURES = {
-    name: f"config/models/miniature_{name}.json" for name in ("clip", "clap", "fcclip")
-}
+ARCHITECTURES = {name: f"config/models/miniature_{name}.json" for name in ("clip", "clap", "fcclip")}
 TRAINING_STRIDE = 16
 """CLIP trains at output stride 16 and serves at 8: dilated convolutions give the same features, denser."""
 
@@ -76,9 +75,7 @@ def write_tokenizer(folder: str | Path) -> None:
     names = ["!", "[UNK]", *vocabulary.vocabulary()]
     end = 255
     if len(names) > end:
-        raise ValueError(
-            f"the vocabulary has {len(names)} entries, the miniature models hold {end}"
-        )
+        raise ValueError(f"the vocabulary has {len(names)} entries, the miniature models hold {end}")
     names += [f"[UNUSED{index}]" for index in range(len(names), end)]
     table = {word: index for index, word in enumerate([*names, "<|endoftext|>"])}
     tokenizer = Tokenizer(models.WordLevel(table, unk_token="[UNK]"))
@@ -104,9 +101,7 @@ def sample_names(rng: Generator) -> tuple[list[str], list[str]]:
     classes = vocabulary.SOUNDING + vocabulary.SILENT
     count = rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25])
     names = [classes[i] for i in rng.permutation(len(classes))[:count]]
-    return [n for n in names if n in vocabulary.SOUNDING], [
-        n for n in names if n in vocabulary.SILENT
-    ]
+    return [n for n in names if n in vocabulary.SOUNDING], [n for n in names if n in vocabulary.SILENT]
 
 
 def training_scene(index: int, size: int, stream: int) -> scenes.Scene:
@@ -116,21 +111,14 @@ def training_scene(index: int, size: int, stream: int) -> scenes.Scene:
     return scenes.sample_scene(rng, sounding=sounding, silent=silent, size=size)
 
 
-def training_sound(
-    index: int, rate: int, window: float, stream: int
-) -> tuple[np.ndarray, list[str]]:
+def training_sound(index: int, rate: int, window: float, stream: int) -> tuple[np.ndarray, list[str]]:
     """Sound number `index` of a training stream: one to three sources, a quarter of them clean."""
     rng = np.random.default_rng((WORLD_SEED, stream, index))
     count = rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15])
-    names = [
-        vocabulary.SOUNDING[i]
-        for i in rng.permutation(len(vocabulary.SOUNDING))[:count]
-    ]
+    names = [vocabulary.SOUNDING[i] for i in rng.permutation(len(vocabulary.SOUNDING))[:count]]
     snr = None if rng.random() < 0.25 else float(rng.uniform(-12, 6))
     levels = rng.uniform(-4, 0, count).tolist()
-    return sounds.mixture(
-        rng, names, window, rate, snr_db=snr, name_levels_db=levels
-    ), names
+    return sounds.mixture(rng, names, window, rate, snr_db=snr, name_levels_db=levels), names
 
 
 def unrelated_captions(rng: Generator, count: int, template: str) -> list[str]:
@@ -155,10 +143,7 @@ def contrastive_loss(items: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     """
     logits = scale * F.normalize(items, dim=-1) @ F.normalize(texts, dim=-1).T
     target = torch.arange(len(items))
-    return (
-        F.cross_entropy(logits, target)
-        + F.cross_entropy(logits[:, : len(items)].T, target)
-    ) / 2
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits[:, : len(items)].T, target)) / 2
 
 
 def run(
@@ -191,12 +176,8 @@ def run(
         Seconds spent in training, resumed parts included.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.02
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=steps, pct_start=0.1
-    )
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     start, seconds = 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
@@ -209,24 +190,16 @@ def run(
             return seconds
     part = sum(name.encode())
     began, average = time.monotonic(), None
-    bar = tqdm(
-        range(start, steps), desc=name, initial=start, total=steps, mininterval=5
-    )
+    bar = tqdm(range(start, steps), desc=name, initial=start, total=steps, mininterval=5)
     for step in bar:
-        torch.manual_seed(
-            int(
-                np.random.SeedSequence((settings.seed, part, step)).generate_state(1)[0]
-            )
-        )
+        torch.manual_seed(int(np.random.SeedSequence((settings.seed, part, step)).generate_state(1)[0]))
         loss = loss_of(np.random.default_rng((settings.seed, part, step)))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
-        average = (
-            loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
-        )
+        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         bar.set_postfix(loss=f"{average:.3f}", refresh=False)
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
             log.info("%s step %d of %d: loss %.4f", name, step + 1, steps, average)
@@ -243,14 +216,25 @@ def run(
     return seconds + time.monotonic() - began
 
 
-def save(model: nn.Module, path: Path) -> None:
-    """Write a model's tensors as safetensors, whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    save_file(
-        {k: v.detach().contiguous().clone() for k, v in model.state_dict().items()},
-        temporary,
-    )
-    temporary.replace(path)
+def finish(model: nn.Module, folder: Path, part: str, seconds: float, settings: TrainingSettings) -> None:
+    """Write ``<part>.safetensors`` and ``<part>.json`` (settings, seconds, versions), whole or not at all."""
+    tensors = {key: value.detach().contiguous().clone() for key, value in model.state_dict().items()}
+    record = {
+        "part": part,
+        "seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "torch": torch.__version__,
+        "settings": asdict(settings),
+    }
+    text = json.dumps(record, indent=2) + "\n"
+    for name, write in (
+        (f"{part}.safetensors", lambda path: save_file(tensors, path)),
+        (f"{part}.json", lambda path: path.write_text(text)),
+    ):
+        temporary = folder / f"{name}.{os.getpid()}"
+        write(temporary)
+        temporary.replace(folder / name)
 
 
 def prepare_output(output: str | Path) -> Path:
@@ -264,37 +248,28 @@ def prepare_output(output: str | Path) -> Path:
 # ---------------------------------------------------------------- the three parts
 
 
-def train_clip(output: str | Path, settings: TrainingSettings) -> float:
-    """Train CLIP on images and captions; writes ``clip.safetensors``; returns seconds."""
+def train_clip(output: str | Path, settings: TrainingSettings) -> None:
+    """Train CLIP on images and captions; writes ``clip.safetensors``."""
     folder = prepare_output(output)
     torch.manual_seed(settings.seed)
     model = taco.clip.build(ARCHITECTURES["clip"], output_stride=TRAINING_STRIDE)
     tokenizer = taco.clip.load_tokenizer(ARCHITECTURES["clip"], folder / "tokenizer")
-    pool = [
-        training_scene(i, settings.image_size, 1)
-        for i in tqdm(range(settings.clip_scenes), "scenes")
-    ]
+    pool = [training_scene(i, settings.image_size, 1) for i in tqdm(range(settings.clip_scenes), "scenes")]
     images = np.stack([scenes.render(scene)[0] for scene in tqdm(pool, "images")])
     padding = -settings.image_size % taco.clip.PADDING_MULTIPLE
 
     def loss_of(rng: Generator) -> Tensor:
         rows = rng.permutation(len(pool))[: settings.clip_batch]
         captions = [scenes.describe(rng, pool[i]) for i in rows]
-        captions += unrelated_captions(
-            rng, settings.unrelated_texts, vocabulary.IMAGE_PROMPT
-        )
-        pixels = taco.clip.normalise(
-            torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float()
-        )
+        captions += unrelated_captions(rng, settings.unrelated_texts, vocabulary.IMAGE_PROMPT)
+        pixels = taco.clip.normalise(torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float())
         pixels = F.pad(pixels, (0, padding, 0, padding))
         with torch.autocast("cpu", torch.bfloat16):
             items, texts = (
                 model.encode_image(pixels),
                 model.encode_text(tokenizer(captions)),
             )
-        return contrastive_loss(
-            items.float(), texts.float(), model.logit_scale.exp().clamp(max=100)
-        )
+        return contrastive_loss(items.float(), texts.float(), model.logit_scale.exp().clamp(max=100))
 
     model.train()
     seconds = run(
@@ -306,12 +281,11 @@ def train_clip(output: str | Path, settings: TrainingSettings) -> float:
         checkpoint=folder / "checkpoints" / "clip.pt",
         settings=settings,
     )
-    save(model, folder / "clip.safetensors")
-    return seconds
+    finish(model, folder, "clip", seconds, settings)
 
 
-def train_clap(output: str | Path, settings: TrainingSettings) -> float:
-    """Train CLAP on sounds and captions; writes ``clap.safetensors``; returns seconds.
+def train_clap(output: str | Path, settings: TrainingSettings) -> None:
+    """Train CLAP on sounds and captions; writes ``clap.safetensors``.
 
     Pooled tokens are trained both as they are (CLAP's own embedding) and clamped at zero (what the
     factorisation sees), or the clamp would cost a third of the classes.
@@ -330,9 +304,7 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> float:
     def loss_of(rng: Generator) -> Tensor:
         rows = rng.permutation(len(pool))[: settings.clap_batch]
         captions = [sounds.describe(rng, pool[i][1]) for i in rows]
-        captions += unrelated_captions(
-            rng, settings.unrelated_texts, vocabulary.SOUND_PROMPT
-        )
+        captions += unrelated_captions(rng, settings.unrelated_texts, vocabulary.SOUND_PROMPT)
         gain = torch.from_numpy(10 ** rng.uniform(-0.6, 0.1, (len(rows), 1))).float()
         shift = int(rng.integers(waves.shape[1]))
         batch = gain * torch.from_numpy(np.roll(waves[rows], shift, axis=1))
@@ -342,9 +314,7 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> float:
             model.audio_encoder.projection,
             model.logit_scale.exp().clamp(max=100),
         )
-        clamped = contrastive_loss(
-            project(tokens.float().clamp(min=0).mean(1)), texts, scale
-        )
+        clamped = contrastive_loss(project(tokens.float().clamp(min=0).mean(1)), texts, scale)
         return (clamped + contrastive_loss(project(pooled.float()), texts, scale)) / 2
 
     model.train()
@@ -353,9 +323,7 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> float:
             module.p = 0.1
     htsat = model.audio_encoder.base.htsat
     # The spectrogram in front needs full precision, the transformer does not.
-    htsat.forward_features = torch.autocast("cpu", torch.bfloat16)(
-        htsat.forward_features
-    )
+    htsat.forward_features = torch.autocast("cpu", torch.bfloat16)(htsat.forward_features)
     seconds = run(
         "clap",
         model,
@@ -365,8 +333,7 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> float:
         checkpoint=folder / "checkpoints" / "clap.pt",
         settings=settings,
     )
-    save(model, folder / "clap.safetensors")
-    return seconds
+    finish(model, folder, "clap", seconds, settings)
 
 
 def mask_loss_config(head: taco.fcclip.FCCLIPHead, classes: int):
@@ -374,16 +341,14 @@ def mask_loss_config(head: taco.fcclip.FCCLIPHead, classes: int):
     from transformers import Mask2FormerConfig
     from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 
-    config = Mask2FormerConfig(
-        num_labels=classes, train_num_points=1024, no_object_weight=0.1
-    )
+    config = Mask2FormerConfig(num_labels=classes, train_num_points=1024, no_object_weight=0.1)
     config.num_labels = classes
     weights = {"loss_cross_entropy": 2.0, "loss_mask": 5.0, "loss_dice": 5.0}
     return Mask2FormerLoss(config, weights), weights
 
 
-def train_fcclip(output: str | Path, settings: TrainingSettings) -> float:
-    """Train the FC-CLIP head on masks over the frozen CLIP; writes ``fcclip.safetensors``; returns seconds."""
+def train_fcclip(output: str | Path, settings: TrainingSettings) -> None:
+    """Train the FC-CLIP head on masks over the frozen CLIP; writes ``fcclip.safetensors``."""
     folder = prepare_output(output)
     spec = {
         "architecture": ARCHITECTURES["clip"],
@@ -396,20 +361,12 @@ def train_fcclip(output: str | Path, settings: TrainingSettings) -> float:
     head = taco.fcclip.build(ARCHITECTURES["fcclip"], clip)
     classes = vocabulary.SOUNDING + vocabulary.SILENT
     texts = F.normalize(
-        clip.encode_text(
-            [vocabulary.IMAGE_PROMPT.format(label=name) for name in classes]
-        ),
+        clip.encode_text([vocabulary.IMAGE_PROMPT.format(label=name) for name in classes]),
         dim=-1,
     )
-    pool = [
-        training_scene(i, settings.image_size, 3)
-        for i in tqdm(range(settings.fcclip_scenes), "scenes")
-    ]
+    pool = [training_scene(i, settings.image_size, 3) for i in tqdm(range(settings.fcclip_scenes), "scenes")]
     rendered = [scenes.render(scene) for scene in tqdm(pool, "images")]
-    labels = [
-        torch.tensor([classes.index(item.name) for item in scene.objects])
-        for scene in pool
-    ]
+    labels = [torch.tensor([classes.index(item.name) for item in scene.objects]) for scene in pool]
     loss, weights = mask_loss_config(head, len(classes))
 
     def loss_of(rng: Generator) -> Tensor:
@@ -418,24 +375,13 @@ def train_fcclip(output: str | Path, settings: TrainingSettings) -> float:
         features = {name: value.clone() for name, value in clip.pyramid(pixels).items()}
         masks, embeddings = head(features)
         prompts = torch.cat([texts, F.normalize(head.void_embedding.weight, dim=-1)])
-        scores = (
-            head.logit_scale.exp().clamp(max=100)
-            * F.normalize(embeddings, dim=-1)
-            @ prompts.T
-        )
+        scores = head.logit_scale.exp().clamp(max=100) * F.normalize(embeddings, dim=-1) @ prompts.T
         missing = pixels.shape[-1] - settings.image_size
-        truth = [
-            F.pad(torch.from_numpy(rendered[i][1]).float(), (0, missing, 0, missing))
-            for i in rows
-        ]
-        auxiliary = [
-            {"masks_queries_logits": m, "class_queries_logits": scores}
-            for m in masks[1:-1]
-        ]
+        truth = [F.pad(torch.from_numpy(rendered[i][1]).float(), (0, missing, 0, missing)) for i in rows]
+        auxiliary = [{"masks_queries_logits": m, "class_queries_logits": scores} for m in masks[1:-1]]
         parts = loss(masks[-1], scores, truth, [labels[i] for i in rows], auxiliary)
         return sum(
-            value * next(w for key, w in weights.items() if key in name)
-            for name, value in parts.items()
+            value * next(w for key, w in weights.items() if key in name) for name, value in parts.items()
         )
 
     head.train()
@@ -448,5 +394,4 @@ def train_fcclip(output: str | Path, settings: TrainingSettings) -> float:
         checkpoint=folder / "checkpoints" / "fcclip.pt",
         settings=settings,
     )
-    save(head.eval(), folder / "fcclip.safetensors")
-    return seconds
+    finish(head.eval(), folder, "fcclip", seconds, settings)
