@@ -42,6 +42,7 @@ class Penalty:
         self.rows_image = projected.new_empty(m, c)  # unit rows
         self.embedded = projected.new_empty(m, d)  # e
         self.hidden = projected.new_empty(m, d)  # GELU(e)
+        self.summed = projected.new_empty(m, d)  # e + GELU(e) linear2ᵀ
         self.logits_image = projected.new_empty(m, j)
         self.logits_audio = projected.new_empty(m, j)
         self.target_image = projected.new_empty(m, j)  # softmax of the logits
@@ -106,7 +107,7 @@ class Penalty:
         else:
             torch.mm(audio.v.view(-1, c), p.linear1.t(), out=self.embedded)
         torch.ops.aten.gelu.out(self.embedded, approximate="none", out=self.hidden)
-        self.summed = torch.addmm(self.embedded, self.hidden, p.linear2.t())
+        torch.mm(self.hidden, p.linear2.t(), out=self.summed).add_(self.embedded)
         self.normed, self.centre, self.spread = torch.native_layer_norm(
             self.summed, self.summed.shape[1:], p.norm_weight, p.norm_bias, p.eps
         )

@@ -169,7 +169,8 @@ class CoNMF:
         tokens = max(x.numel() for x in image) + max(x.numel() for x in audio)
         item = image[0].element_size()
         if self.device.type == "cpu":
-            return max(1, min(64, CACHE_BYTES // (tokens * item)))
+            share = -(-len(image) // torch.get_num_threads())
+            return max(1, min(share, 64, CACHE_BYTES // (tokens * item)))
         k, j = self.settings.n_components, len(self.anchors.image)
         rows = 5 * j + 6 * self.anchors.audio.shape[1] + 6 * (image[0].shape[1] + audio[0].shape[1])
         activations = 4 * (max(map(len, image)) + max(map(len, audio)))
