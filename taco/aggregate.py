@@ -1,7 +1,8 @@
-"""From per-sample rows to numbers: one value per seed, mean ± population standard deviation, paired intervals.
+"""From per-sample rows to numbers: one value per seed, mean ± population std over seeds, paired intervals.
 
-Rows and their columns are described in `taco.metrics`. Everything sorts rows by sample before it sums, so the split over
-shards and the order of files never change a bit of a result. Values are fractions; `taco.tables` prints percent.
+Rows and their columns are described in `taco.metrics`. Everything sorts rows by sample before it sums, so
+the split over shards and the order of files never change a bit of a result. Values are fractions;
+`taco.tables` prints percent.
 """
 
 from dataclasses import dataclass
@@ -194,9 +195,9 @@ def per_seed(rows, histograms=None):
 
     Returns
     -------
-    DataFrame: the columns of `CELL`, seed, metric, value (fraction), threshold (NaN where none is chosen), n_samples.
-    Metrics: mask-IoU and F (binary and pooled tasks), mIoU and mAP (pooled), mIoU and F, with " (corrected)"
-    for the second convention (semantic).
+    DataFrame: the columns of `CELL`, seed, metric, value (fraction), threshold (NaN where none is chosen),
+    n_samples. Metrics: mask-IoU and F (binary and pooled tasks), mIoU and mAP (pooled), mIoU and F,
+    with " (corrected)" for the second convention (semantic).
 
     Raises
     ------
@@ -228,7 +229,8 @@ def _check_samples(rows):
             reference = reference or (key, found)
             if found != reference[1]:
                 raise AggregateError(
-                    f"{task}: {key[2:]} was scored on {len(found)} samples, {reference[0][2:]} on {len(reference[1])}, "
+                    f"{task}: {key[2:]} was scored on {len(found)} samples, "
+                    f"{reference[0][2:]} on {len(reference[1])}, "
                     f"first difference {min(found ^ reference[1])!r}: score the missing samples"
                 )
 
@@ -314,8 +316,8 @@ def over_seeds(values):
 
     Returns
     -------
-    DataFrame: `CELL`, metric, mean, std, n_seeds, n_samples. std is NaN where there is one value only (deterministic
-    methods, seed -1).
+    DataFrame: `CELL`, metric, mean, std, n_seeds, n_samples. std is NaN where there is one value only
+    (deterministic methods, seed -1).
     """
     mixed = values.groupby([*CELL, "metric"])["seed"].agg(lambda seeds: -1 in set(seeds) and len(seeds) > 1)
     if mixed.any():
@@ -373,8 +375,8 @@ PAIRS = (
 def image_scores(rows):
     """One score per image for one cell (all of its seeds), averaged over seeds.
 
-    Binary and pooled tasks: mask-IoU at the threshold that is best for the whole set, chosen for each seed. Semantic: the
-    mean IoU over the labels of the union (`taco.metrics.image_miou`).
+    Binary and pooled tasks: mask-IoU at the threshold that is best for the whole set, chosen for each seed.
+    Semantic: the mean IoU over the labels of the union (`taco.metrics.image_miou`).
 
     Returns
     -------
@@ -432,13 +434,13 @@ def paired_bootstrap(difference, clips, draws=10_000, seed=0, level=0.95):
 def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
     """Paired bootstrap of every comparison on every task that the rows hold.
 
-    Thresholds stay those chosen on the whole set; they are not chosen anew in a drawn set. Every comparison starts from
-    the same seed, so its interval does not depend on the others.
+    Thresholds stay those chosen on the whole set; they are not chosen anew in a drawn set. Every comparison
+    starts from the same seed, so its interval does not depend on the others.
 
     Returns
     -------
-    DataFrame: task, metric, method_a, variant_a, word_bank_a, method_b, variant_b, word_bank_b, mean_a, mean_b,
-    difference, low, high, n_clips, n_samples, n_seeds_a, n_seeds_b, draws (fractions)
+    DataFrame: task, metric, method_a, variant_a, word_bank_a, method_b, variant_b, word_bank_b, mean_a,
+    mean_b, difference, low, high, n_clips, n_samples, n_seeds_a, n_seeds_b, draws (fractions)
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Control methods that bound every score table: whole image, random mask, oracle mask, shuffled audio.
 
-The first three are binary masks; they are scored as {0, 1} maps and bypass `taco.metrics.min_max`. The fourth is a
-method (TACO, U only) run on another clip's sound: here is only the pairing. All chance comes from the seed and the
-sample's or clip's name, so a control does not depend on order, batch or shard.
+The first three are binary masks; they are scored as {0, 1} maps and bypass `taco.metrics.min_max`. The
+fourth is a method (TACO, U only) run on another clip's sound: here is only the pairing. All chance comes
+from the seed and the sample's or clip's name, so a control does not depend on order, batch or shard.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ def whole_image(shape):
 def random_mask(seed, key, shape):
     """A random rectangle, whole inside the image, whose area is uniform between 0 and the image.
 
-    The area's share a is drawn from U(0, 1); the height's share h from log-uniform [a, 1], the width's is a / h;
-    the place is uniform. Sides are rounded to whole pixels, at least one.
+    The area's share a is drawn from U(0, 1); the height's share h from log-uniform [a, 1], the width's is
+    a / h; the place is uniform. Sides are rounded to whole pixels, at least one.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def random_class(seed, key, n_labels, first_id=0):
 
 
 def oracle_class(truth):
-    """The oracle control's class on semantic tasks: the most frequent id > 0 of truth [H, W], 0 if there is none."""
+    """The oracle control's class on semantic tasks: the most frequent id > 0 of truth [H, W], 0 if none."""
     counts = np.bincount(np.asarray(truth).ravel())
     counts[:1] = 0
     return int(counts.argmax())
@@ -65,8 +65,8 @@ def oracle_class(truth):
 def oracle_union(masks, truth):
     """The union of proposals closest to the truth, found greedily.
 
-    Starts from nothing and adds the proposal that raises the union's IoU most, until none does. Greedy, not exhaustive:
-    never worse than the best single proposal, not always the best union.
+    Starts from nothing and adds the proposal that raises the union's IoU most, until none does. Greedy, not
+    exhaustive: never worse than the best single proposal, not always the best union.
 
     Parameters
     ----------
@@ -81,13 +81,15 @@ def oracle_union(masks, truth):
     masks, truth = np.asarray(masks, dtype=bool), np.asarray(truth, dtype=bool)
     if masks.ndim != 3 or masks.shape[1:] != truth.shape:
         raise ValueError(f"masks {masks.shape} must be [Q, H, W] over the truth's {truth.shape}")
-    flat = masks.reshape(len(masks), -1).astype(np.float32)  # [Q, P]; sums below 2^24 are exact
+    flat = masks.reshape(len(masks), truth.size).astype(np.float32)  # [Q, P]; sums below 2^24 are exact
     wanted = truth.ravel()
     union = np.zeros(truth.size, dtype=bool)
     best, positives = 0.0, int(wanted.sum())
     while len(masks):
-        inside = flat @ (wanted & ~union).astype(np.float32) + np.count_nonzero(union & wanted)
-        outside = flat @ (~wanted & ~union).astype(np.float32) + np.count_nonzero(union & ~wanted)
+        gains = np.stack([wanted & ~union, ~wanted & ~union], axis=1).astype(np.float32)  # [P, 2]
+        inside, outside = (flat @ gains).astype(np.float64).T
+        inside += np.count_nonzero(union & wanted)
+        outside += np.count_nonzero(union & ~wanted)
         iou = inside / np.maximum(positives + outside, 1)
         choice = int(iou.argmax())
         if iou[choice] <= best:
@@ -100,8 +102,9 @@ def oracle_union(masks, truth):
 def derangement(clips, seed, classes=None):
     """Give every clip another clip's sound: one fixed pairing per seed.
 
-    Among all pairings without a fixed point, one with the fewest classes shared between a clip and its partner; chance
-    decides between equals. (Where every clip has the same class, sharing cannot be avoided.)
+    Among all pairings without a fixed point, one with the fewest classes shared between a clip and its
+    partner; chance decides between equals. (Where every clip has the same class, sharing cannot be
+    avoided.)
 
     Parameters
     ----------
@@ -135,8 +138,8 @@ def derangement(clips, seed, classes=None):
 def shuffled_samples(manifest, seed):
     """Which sample's sound each sample gets in the shuffled-audio control.
 
-    Clips are paired by `derangement` (classes of a clip = those of its samples, where known); the n-th frame gets the
-    partner's n-th piece of sound, counted round when the partner is shorter.
+    Clips are paired by `derangement` (classes of a clip = those of its samples, where known); the n-th
+    frame gets the partner's n-th piece of sound, counted round when the partner is shorter.
 
     Parameters
     ----------

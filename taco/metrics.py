@@ -99,8 +99,8 @@ BINS_PER_UNIT = 32768
 LOWEST_SCORE = -0.5
 """Scores are kept as round((score + 0.5) · 32768), 16 bits: from -0.5 to 1.49997 in steps of 2^-15.
 
-Bicubic interpolation (a = -0.75) of values in [0, 1] stays within [-0.446, 1.446], so no score of ours is cut;
-0 and 1 are kept exactly.
+Bicubic interpolation (a = -0.75) of values in [0, 1] stays within [-0.446, 1.446], so no score of ours is
+cut; 0 and 1 are kept exactly.
 """
 
 
@@ -419,9 +419,9 @@ CONVENTIONS = ("paper", "corrected")
 def convention_ids(convention, n_labels, first_id):
     """Ids that a convention counts.
 
-    ``paper``: the authors' histogram has as many bins as labels and starts at id 0. Where ids run from 1 (ADE),
-    the last class falls out and background is counted. ``corrected``: exactly the labels. Where background is
-    a label (AVSS) the two agree.
+    ``paper``: the authors' histogram has as many bins as labels and starts at id 0. Where ids run from 1
+    (ADE), the last class falls out and background is counted. ``corrected``: exactly the labels. Where
+    background is a label (AVSS) the two agree.
 
     Examples
     --------

@@ -1,8 +1,9 @@
-"""The paper's tables from aggregated numbers: a long frame for CSV, and Markdown for people. Percent throughout.
+"""The paper's tables from aggregated numbers: a long frame for CSV, Markdown for people. Percent throughout.
 
-A table is data: a `TableSpec` says which columns (task, metric) and rows (method, variant, word bank) it has. Numbers of
-others come from config/reported.yaml (`load_reported`), on the suite that names it; without it those columns stay empty and
-literature rows are left out. A measured row that is missing is an error, never an empty cell.
+A table is data: a `TableSpec` says which columns (task, metric) and rows (method, variant, word bank) it
+has. Numbers of others come from config/reported.yaml (`load_reported`), on the suite that names it; without
+it those columns stay empty and literature rows are left out. A measured row that is missing is an error,
+never an empty cell.
 """
 
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class TableError(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One measured row. word_bank: a bank, `DEFAULT` (the task's), or `ANY` (whichever single one was scored)."""
+    """One measured row. word_bank: a bank, `DEFAULT` (the task's), or `ANY` (the single one scored)."""
 
     method: str
     variant: str = "proposed"
@@ -317,7 +318,8 @@ def intervals(frame, suite):
 
     Returns
     -------
-    DataFrame: table, dataset, then the columns of `taco.aggregate.intervals` (task replaced by dataset), excludes_zero, source
+    DataFrame: table, dataset, then the columns of `taco.aggregate.intervals` (task replaced by dataset),
+    excludes_zero, source
     """
     frame = frame.copy()
     frame.insert(0, "table", "intervals")
@@ -352,7 +354,8 @@ def number(mean, std=np.nan):
 def to_markdown(frame, suite, notes=()):
     """A table of `build` for people.
 
-    Cells read "measured (reported) [release]"; the release's number is shown where it differs from the paper's.
+    Cells read "measured (reported) [release]"; the release's number is shown where it differs from the
+    paper's.
 
     Parameters
     ----------
@@ -409,7 +412,7 @@ def _legend(frame, notes):
     measured = frame.dropna(subset=["mean"])
     samples = measured.groupby("dataset", sort=False)["n_samples"].first()
     lines = [
-        "Percent; mean ± population standard deviation over seeds (one seed or a deterministic method: no ±). "
+        "Percent; mean ± population standard deviation over seeds (none for a deterministic method). "
         "Images: " + ", ".join(f"{dataset} {n}" for dataset, n in samples.items()) + ".",
     ]
     kinds = {task.kind for task in TASKS.values() if task.title in set(frame["dataset"])}
@@ -421,8 +424,8 @@ def _legend(frame, notes):
         )
     if any("corrected" in metric for metric in frame["metric"]):
         lines.append(
-            "ADE SP Semantic: the plain columns keep the authors' counting (background counted, last class lost); "
-            "(corrected) counts exactly the classes."
+            "ADE SP Semantic: the plain columns keep the authors' counting (background counted, last class "
+            "lost); (corrected) counts exactly the classes."
         )
     if frame["reported_mean"].notna().any():
         lines.append(

@@ -1,4 +1,4 @@
-"""Each convention of the paper's metrics: known cases by hand, the definitions spelt out, and other libraries."""
+"""Each convention of the paper's metrics: by hand, by its definition spelt out, by other libraries."""
 
 import doctest
 
@@ -350,7 +350,6 @@ def test_paper_convention_loses_the_last_class_and_counts_background():
 
 def test_class_iou_agrees_with_torchmetrics_on_one_image(rng):
     import torch
-
     from torchmetrics import functional
 
     prediction, truth = rng.integers(0, 5, (2, 30, 30))

@@ -1,0 +1,360 @@
+"""Rows to numbers: any sharding equals one pass bit for bit, one definition of std, intervals that cover."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from taco import aggregate, metrics
+
+SIZE = (10, 12)
+
+
+def identity(task, sample, method="TACO", variant="proposed", bank="general", seed=0, class_name="bell"):
+    return {
+        "task": task,
+        "dataset": "ade" if task.startswith("ade") else task,
+        "sample_id": f"clip{sample // 2}_{sample % 2}",
+        "clip_id": f"clip{sample // 2}",
+        "class_name": class_name,
+        "method": method,
+        "variant": variant,
+        "word_bank": bank,
+        "seed": seed,
+    }
+
+
+def truth_of(sample):
+    return np.random.default_rng(sample).random(SIZE) < 0.3
+
+
+def map_of(sample, seed, skill=0.5):
+    noise = np.random.default_rng([sample, seed + 1, 7]).random(SIZE)
+    return skill * truth_of(sample) + (1 - skill) * noise
+
+
+def binary_rows(task="s4", samples=range(8), seeds=(0, 1, 2), skill=0.5, **names):
+    return [
+        identity(task, sample, seed=seed, class_name=f"class{sample % 2}", **names)
+        | metrics.binary_row(map_of(sample, seed, skill), truth_of(sample))
+        for seed in seeds
+        for sample in samples
+    ]
+
+
+def semantic_rows(samples=range(8), seeds=(0, 1, 2), task="avss", first_id=0, skill=0.5, **names):
+    rows = []
+    for seed in seeds:
+        for sample in samples:
+            rng = np.random.default_rng([sample, seed + 1])
+            truth = truth_of(sample) * (1 + sample % 3)
+            prediction = np.where(rng.random(SIZE) < skill, truth, rng.integers(0, 4, SIZE))
+            labels = 4 if first_id == 0 else 3
+            row = metrics.semantic_row(prediction, truth, labels, first_id)
+            rows.append(identity(task, sample, bank="specific", seed=seed, **names) | row)
+    return rows
+
+
+def histogram_rows(samples=range(8), seeds=(0, 1, 2), **names):
+    pools = {}
+    for seed in seeds:
+        for sample in samples:
+            name = identity("ade_sp", sample, seed=seed, class_name=f"class{sample % 2}", **names)
+            key = tuple(name[k] for k in metrics.HISTOGRAM_IDENTITY)
+            pools.setdefault(key, metrics.ScoreHistogram()).update(map_of(sample, seed), truth_of(sample))
+    return [dict(zip(metrics.HISTOGRAM_IDENTITY, key, strict=True)) | p.to_row() for key, p in pools.items()]
+
+
+def frame_of(rows, folder, kind="binary", name="rows"):
+    path = folder / f"{name}.parquet"
+    aggregate.write_rows(rows, path, kind)
+    return aggregate.load_histograms([path]) if kind == "histogram" else aggregate.load_rows([path])
+
+
+# -------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("binary", binary_rows()), ("semantic", semantic_rows())])
+def test_rows_survive_parquet(tmp_path, kind, rows):
+    frame = frame_of(rows, tmp_path, kind).set_index(["sample_id", "seed"])
+    assert len(frame) == len(rows)
+    for row in rows:
+        kept = frame.loc[(row["sample_id"], row["seed"])]
+        for name, value in row.items():
+            if name not in ("sample_id", "seed"):
+                np.testing.assert_array_equal(kept[name], value)
+
+
+def test_lists_are_small_integers_on_disk(tmp_path):
+    import pyarrow.parquet as pq
+
+    aggregate.write_rows(binary_rows(), tmp_path / "a.parquet", "binary")
+    schema = pq.read_schema(tmp_path / "a.parquet")
+    assert {str(schema.field(n).type) for n in ("tp", "fp", "f_tp", "f_pp")} == {"list<element: int32>"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.parquet"]  # no partial file stays
+
+
+def test_further_columns_are_kept(tmp_path):
+    rows = [row | {"k_star": 3, "confidence": 0.5} for row in binary_rows()]
+    assert set(frame_of(rows, tmp_path)["k_star"]) == {3}
+
+
+@pytest.mark.parametrize("change", [lambda row: row.pop("tp"), lambda row: row.update(surprise=1)])
+def test_a_row_that_differs_is_refused_and_nothing_is_written(tmp_path, change):
+    rows = binary_rows()
+    change(rows[1])
+    with pytest.raises(aggregate.AggregateError, match="row 1 differs in columns"):
+        aggregate.write_rows(rows, tmp_path / "a.parquet", "binary")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_row_given_twice_is_refused(tmp_path):
+    for name, samples in [("a", range(4)), ("b", range(3, 8))]:
+        aggregate.write_rows(binary_rows(samples=samples), tmp_path / f"{name}.parquet", "binary")
+    with pytest.raises(aggregate.AggregateError, match=r"more than once.*clip1_1"):
+        aggregate.load_rows([tmp_path / "a.parquet", tmp_path / "b.parquet"])
+
+
+def test_files_that_are_not_scores_are_refused_by_name(tmp_path):
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
+    aggregate.write_rows(histogram_rows(), tmp_path / "pools.parquet", "histogram")
+    for name, message in [("other", "schema none"), ("torn", "Parquet"), ("pools", "kind histogram")]:
+        with pytest.raises(aggregate.AggregateError, match=message) as error:
+            aggregate.load_rows([tmp_path / f"{name}.parquet"])
+        assert f"{name}.parquet" in str(error.value)
+    with pytest.raises(aggregate.AggregateError, match="found none"):
+        aggregate.load_rows([])
+
+
+# ----------------------------------------------------------------------------------------- per seed
+
+
+def test_binary_metrics_are_those_of_the_maps(tmp_path):
+    values = aggregate.per_seed(frame_of(binary_rows(), tmp_path)).set_index(["metric", "seed"])
+    curves = []
+    for threshold in metrics.THRESHOLDS:
+        iou = []
+        for sample in range(8):
+            marked, truth = np.float32(map_of(sample, 1)) > threshold, truth_of(sample)
+            iou.append((marked & truth).sum() / ((marked | truth).sum() + 1e-7))
+        curves.append(np.mean(iou))
+    assert values.loc[("mask-IoU", 1), "value"] == pytest.approx(max(curves), abs=1e-12)
+    assert values.loc[("mask-IoU", 1), "threshold"] == metrics.THRESHOLDS[np.argmax(curves)]
+    assert set(values["n_samples"]) == {8}
+
+
+def test_pooled_metrics_are_means_over_classes(tmp_path):
+    rows = frame_of(binary_rows("ade_sp"), tmp_path)
+    pools = histogram_rows()
+    values = aggregate.per_seed(rows, frame_of(pools, tmp_path, "histogram", "pools")).set_index(
+        ["metric", "seed"]
+    )
+    classes = [metrics.ScoreHistogram.from_row(pool) for pool in pools if pool["seed"] == 2]
+    assert len(classes) == 2
+    assert values.loc[("mAP", 2), "value"] == np.mean([pool.average_precision() for pool in classes])
+    assert values.loc[("mIoU", 2), "value"] == np.mean([pool.best_iou() for pool in classes])
+
+
+def test_semantic_metrics_in_both_conventions(tmp_path):
+    rows = semantic_rows(task="ade_sp_semantic", first_id=1)
+    values = aggregate.per_seed(frame_of(rows, tmp_path, "semantic")).set_index(["metric", "seed"])["value"]
+    lists = [
+        np.concatenate([row[name] for row in rows if row["seed"] == 0])
+        for name in ("class_ids", "intersection", "predicted", "truth")
+    ]
+    paper, corrected = (metrics.semantic_scores(*lists, counted) for counted in (range(3), range(1, 4)))
+    assert values["mIoU", 0] == pytest.approx(paper["mIoU"], abs=1e-12)
+    assert values["F (corrected)", 0] == pytest.approx(corrected["F"], abs=1e-12)
+    assert values["mIoU (corrected)", 0] != values["mIoU", 0]
+
+
+def test_avss_has_one_convention(tmp_path):
+    values = aggregate.per_seed(frame_of(semantic_rows(), tmp_path, "semantic"))
+    assert set(values["metric"]) == {"mIoU", "F"}
+
+
+@pytest.mark.parametrize("shards", [[8], [1] * 8, [3, 5], [2, 0, 5, 1]])
+def test_any_sharding_equals_one_pass_exactly(tmp_path, shards):
+    paths, pools = [], []
+    start = 0
+    for number, size in enumerate(shards):
+        samples = range(start, start + size)
+        start += size
+        for name, kind, rows in [
+            ("s4", "binary", binary_rows(samples=samples)),
+            ("ade", "binary", binary_rows("ade_sp", samples)),
+            ("avss", "semantic", semantic_rows(samples)),
+            ("pools", "histogram", histogram_rows(samples)),
+        ]:
+            path = tmp_path / f"{name}{number}.parquet"
+            aggregate.write_rows(rows, path, kind)
+            (pools if kind == "histogram" else paths).append(path)
+    whole = [
+        frame_of(binary_rows() + binary_rows("ade_sp"), tmp_path),
+        frame_of(semantic_rows(), tmp_path, "semantic"),
+    ]
+    expected = aggregate.summarise(
+        pd.concat(whole, ignore_index=True), frame_of(histogram_rows(), tmp_path, "histogram")
+    )
+    found = aggregate.summarise(aggregate.load_rows(paths[::-1]), aggregate.load_histograms(pools[::-1]))
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    assert len(found) == 2 + 4 + 2
+    comparable = aggregate.load_rows(paths)
+    scores = [aggregate.image_scores(f[f["task"] == "avss"]) for f in (comparable, whole[1])]
+    pd.testing.assert_frame_equal(*scores, check_exact=True)
+
+
+def test_methods_of_a_task_must_share_their_samples(tmp_path):
+    rows = binary_rows() + binary_rows(samples=range(7), method="U only")
+    with pytest.raises(aggregate.AggregateError, match="clip3_1.*score the missing"):
+        aggregate.per_seed(frame_of(rows, tmp_path))
+    seeds = binary_rows(seeds=(0,)) + binary_rows(seeds=(1,), samples=range(1, 8))
+    with pytest.raises(aggregate.AggregateError, match="clip0_0"):
+        aggregate.per_seed(frame_of(seeds, tmp_path))
+
+
+def test_histograms_must_match_the_rows(tmp_path):
+    rows = frame_of(binary_rows("ade_sp"), tmp_path)
+    with pytest.raises(aggregate.AggregateError, match="4 samples expected, 0 found"):
+        aggregate.per_seed(rows)
+    pools = frame_of(histogram_rows(samples=range(7)), tmp_path, "histogram", "pools")
+    with pytest.raises(aggregate.AggregateError, match="'class1': 4 samples expected, 3 found"):
+        aggregate.per_seed(rows, pools)
+
+
+def test_an_unknown_task_is_refused(tmp_path):
+    with pytest.raises(aggregate.AggregateError, match="unknown tasks"):
+        aggregate.per_seed(frame_of(binary_rows("s5"), tmp_path))
+
+
+# --------------------------------------------------------------------------------------- over seeds
+
+
+def values_of(*values, seeds=None):
+    seeds = range(len(values)) if seeds is None else seeds
+    cell = {"task": "s4", "dataset": "s4", "method": "TACO", "variant": "proposed", "word_bank": "general"}
+    records = [
+        cell | {"seed": s, "metric": "F", "value": v, "n_samples": 9}
+        for s, v in zip(seeds, values, strict=True)
+    ]
+    return pd.DataFrame(records)
+
+
+def test_std_is_the_population_one():
+    row = aggregate.over_seeds(values_of(0.1, 0.2, 0.6)).iloc[0]
+    assert (row["mean"], row["std"]) == pytest.approx((0.3, np.sqrt(0.14 / 3)))
+    assert (row["n_seeds"], row["n_samples"]) == (3, 9)
+
+
+@pytest.mark.parametrize("seed", [-1, 0])
+def test_one_value_has_no_std(seed):
+    row = aggregate.over_seeds(values_of(0.1, seeds=[seed])).iloc[0]
+    assert (row["mean"], row["n_seeds"]) == (0.1, 1)
+    assert np.isnan(row["std"])
+
+
+def test_a_deterministic_row_beside_seeds_is_refused():
+    with pytest.raises(aggregate.AggregateError, match="both"):
+        aggregate.over_seeds(values_of(0.1, 0.2, seeds=[-1, 0]))
+
+
+# ---------------------------------------------------------------------------------------- bootstrap
+
+
+def test_bootstrap_draws_whole_clips():
+    # two clips with opposite differences: only 0, ½ or all of the images can come from the first
+    difference, clips = np.repeat([1.0, -1.0], 50), np.repeat(["a", "b"], 50)
+    assert aggregate.paired_bootstrap(difference, clips) == (-1, 1)
+    # as a hundred clips of one image each, the interval is the usual ± 1.96 / sqrt(100)
+    low, high = aggregate.paired_bootstrap(difference, np.arange(100))
+    assert (low, high) == pytest.approx((-0.196, 0.196), abs=0.03)
+
+
+def test_bootstrap_weighs_clips_by_their_images():
+    difference, clips = np.array([0.0, 0.0, 0.0, 4.0]), np.array(["a", "a", "a", "b"])
+    low, high = aggregate.paired_bootstrap(difference, clips, draws=2000)
+    assert (low, high) == (0, 4)
+    assert aggregate.paired_bootstrap(np.full(4, 0.25), clips) == (0.25, 0.25)
+
+
+def test_bootstrap_covers_the_true_mean_about_95_times_in_100():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        offset = rng.normal(0, 1, 30)
+        difference = np.repeat(0.5 + offset, 5) + rng.normal(0, 0.5, 150)  # images of a clip go together
+        low, high = aggregate.paired_bootstrap(difference, np.repeat(np.arange(30), 5), draws=400)
+        covered += low <= 0.5 <= high
+    assert 0.88 <= covered / 200 <= 0.98
+
+
+def test_bootstrap_is_seeded_and_does_not_depend_on_the_order_of_images():
+    rng = np.random.default_rng(0)
+    difference, clips = rng.normal(size=60), np.repeat(np.arange(12), 5)
+    first = aggregate.paired_bootstrap(difference, clips, draws=500, seed=1)
+    order = np.argsort(np.arange(60) % 5, kind="stable")
+    assert aggregate.paired_bootstrap(difference[order], clips[order], draws=500, seed=1) == pytest.approx(
+        first
+    )
+    assert aggregate.paired_bootstrap(difference, clips, draws=500, seed=2) != first
+
+
+def test_image_scores_choose_each_seeds_own_threshold(tmp_path):
+    rows = frame_of(binary_rows(), tmp_path)
+    scores = aggregate.image_scores(rows)
+    values = aggregate.per_seed(rows)
+    assert scores["score"].mean() == pytest.approx(values.loc[values["metric"] == "mask-IoU", "value"].mean())
+    assert scores.index.is_monotonic_increasing and len(scores) == 8
+
+
+PAIR = aggregate.Pair(aggregate.Side("TACO"), aggregate.Side("U only"), ("s4",))
+
+
+def test_intervals_find_a_difference_and_its_absence(tmp_path):
+    rows = (
+        binary_rows(skill=0.6)
+        + binary_rows(skill=0.3, method="U only")
+        + binary_rows(method="twin", skill=0.6)
+    )
+    twin = aggregate.Pair(aggregate.Side("TACO"), aggregate.Side("twin"))
+    found = aggregate.intervals(frame_of(rows, tmp_path), (PAIR, twin), draws=500)
+    better, same = found.to_dict("records")
+    assert 0 < better["low"] < better["difference"] < better["high"]
+    assert better["difference"] == pytest.approx(better["mean_a"] - better["mean_b"])
+    assert (same["low"], same["high"]) == (0, 0)
+    assert (better["n_clips"], better["n_samples"], better["n_seeds_a"], better["draws"]) == (4, 8, 3, 500)
+
+
+def test_intervals_of_semantic_tasks_by_image(tmp_path):
+    rows = semantic_rows(skill=0.9) + semantic_rows(
+        skill=0.2, method="A-FC-CLIP", variant="list", seeds=(-1,)
+    )
+    pair = aggregate.Pair(aggregate.Side("TACO"), aggregate.Side("A-FC-CLIP", "list", "specific"))
+    row = aggregate.intervals(frame_of(rows, tmp_path, "semantic"), (pair,), draws=500).iloc[0]
+    assert row["metric"] == "mIoU by image"
+    assert row["low"] > 0
+    assert (row["n_seeds_a"], row["n_seeds_b"]) == (3, 1)
+
+
+def test_a_comparison_that_a_task_must_hold_is_not_dropped(tmp_path):
+    with pytest.raises(aggregate.AggregateError, match="U only"):
+        aggregate.intervals(frame_of(binary_rows(), tmp_path), (PAIR,))
+    elsewhere = frame_of(binary_rows("ms3"), tmp_path)
+    with pytest.raises(aggregate.AggregateError, match="no comparison"):
+        aggregate.intervals(elsewhere, (PAIR,))
+
+
+def test_the_papers_comparisons_are_made_with_the_tasks_default_bank(tmp_path):
+    rows = binary_rows() + binary_rows(method="U only")
+    rows += binary_rows(variant="shuffled audio", skill=0.1)
+    rows += binary_rows(method="U only", variant="shuffled audio", skill=0.1)
+    rows += binary_rows(method="A-FC-CLIP", variant="list", bank="specific", seeds=(-1,))
+    rows += binary_rows(bank="specific", skill=0.9)
+    found = aggregate.intervals(frame_of(rows, tmp_path), draws=200)
+    sides = found[["method_a", "variant_a", "word_bank_a", "method_b", "variant_b", "word_bank_b"]]
+    assert sides.to_numpy().tolist() == [
+        ["TACO", "proposed", "general", "TACO", "shuffled audio", "general"],
+        ["U only", "proposed", "general", "U only", "shuffled audio", "general"],
+        ["TACO", "proposed", "general", "U only", "proposed", "general"],
+        ["TACO", "proposed", "general", "A-FC-CLIP", "list", "specific"],
+    ]
