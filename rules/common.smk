@@ -14,7 +14,7 @@ try:
 except suites.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-TABLES = ["table2", "table3", "intervals"]
+TABLES = [*config["tables"]["which"], "intervals"]
 DEVICE_THREADS = config["threads"] or workflow.cores or 1
 
 
@@ -72,10 +72,10 @@ def factors(wildcards):
     ]
 
 
-def scores(wildcards):
-    """Score files of all tasks and shards."""
+def scores(wildcards, ending):
+    """Score files of all tasks and shards with an ending."""
     return [
-        f"results/{wildcards.suite}/scores/{task}/{shard}.parquet"
+        f"results/{wildcards.suite}/scores/{task}/{shard}.{ending}"
         for task, options in config["tasks"].items()
         for shard in suites.shards(config, options["dataset"])
     ]

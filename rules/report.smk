@@ -3,7 +3,8 @@
 
 rule tables:
     input:
-        scores=scores,
+        scores=lambda wildcards: scores(wildcards, "parquet"),
+        histograms=lambda wildcards: scores(wildcards, "histograms.parquet"),
         text="results/{suite}/text.h5",
         reported=config["tables"]["reported"] or [],
     output:

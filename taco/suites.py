@@ -94,10 +94,14 @@ def _contradictions(config: Config) -> Iterator[str]:
 
 
 def dataset(config: Config, name: str) -> dict[str, Any]:
-    """Return a dataset's options with its name, split and resolved root: what readers take."""
+    """Return a dataset's options with its name, split and resolved root: what readers take.
+
+    A generated dataset's frames are as far apart as the world says.
+    """
     options = config["datasets"][name]
+    generated = {"frame_seconds": config["world"]["frame_seconds"]} if options["generated"] else {}
     root = options["root"].format(suite=config["suite"])
-    return {**options, "name": name, "root": root, "split": config["split"]}
+    return {**generated, **options, "name": name, "root": root, "split": config["split"]}
 
 
 def used_datasets(config: Config) -> list[str]:
@@ -132,8 +136,3 @@ def solver_settings(config: Config, name: str, variant: str) -> dict[str, Any]:
 def needs_other_sounds(config: Config, variant: str) -> bool:
     """Whether a variant pairs images with the sounds of other clips, which may lie in other shards."""
     return config["variants"][variant]["sound"] == "shuffled"
-
-
-def label_group(name: str, bank: str) -> str:
-    """Group of text.h5 that holds a bank's anchors for a dataset: class lists are the dataset's own."""
-    return f"{name}/{bank}"

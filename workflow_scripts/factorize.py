@@ -1,0 +1,107 @@
+"""Factorize a shard's samples: all seeds of one word bank and variant."""
+
+import logging
+
+import numpy as np
+import torch
+from job import run
+from tqdm import tqdm
+
+from taco import manifest, runtime
+from taco.cache import CacheWriter, open_cache
+from taco.conmf import Anchors, CoNMF, Projection, Settings
+from taco.controls import shuffled_samples
+from taco.text import Text
+
+log = logging.getLogger("taco")
+STORED_AS = {
+    "image_activations": np.float16,
+    "audio_activations": np.float16,
+    "image_factors": np.float32,
+    "audio_factors": np.float32,
+    "k_star": np.int32,
+    "cross_entropy": np.float32,
+    "reconstruction_image": np.float32,
+    "reconstruction_audio": np.float32,
+    "objective": np.float32,
+}
+
+
+def anchors_of(text, dataset, bank):
+    """The solver's anchors from text.h5."""
+    labels, constants = (
+        text.labels(dataset, bank),
+        {k: torch.from_numpy(v) for k, v in text.constants.items()},
+    )
+    projection = Projection(
+        constants["linear1"],
+        constants["linear2"],
+        constants["norm_weight"],
+        constants["norm_bias"],
+        float(constants["norm_eps"]),
+    )
+    tables = (torch.from_numpy(labels.clip), torch.from_numpy(labels.clap))
+    return Anchors(*tables, scale=float(constants["clap_logit_scale"]), projection=projection)
+
+
+def sound_of(frame, sound, seed):
+    """Id of the sample whose sound each sample of the whole dataset gets."""
+    if sound == "shuffled":
+        return shuffled_samples(frame, seed)
+    return frame.set_index("sample_id", drop=False)["sample_id"]
+
+
+def read_tokens(paths, expect, samples, sounds):
+    """Image tokens of ``samples`` and audio tokens of their ``sounds``, from as many files as they lie in."""
+    image, audio = {}, {}
+    for path in paths:
+        with open_cache(path, "features", expect) as cache:
+            held = set(cache.sample_ids)
+            for wanted, name, found in ((samples, "image_tokens", image), (sounds, "audio_tokens", audio)):
+                for sample in held.intersection(wanted):
+                    found[sample] = torch.from_numpy(cache[name][cache.position(sample)])
+    return [image[sample] for sample in samples], [audio[sample] for sample in sounds]
+
+
+def main(snakemake):
+    params, wildcards = snakemake.params, snakemake.wildcards
+    device = runtime.setup(params.settings["device"], snakemake.threads)
+    whole = manifest.read(snakemake.input.manifest)
+    frame = manifest.shard(whole, int(wildcards.shard), params.shards)
+    text = Text(snakemake.input.text)
+    made_by = {key: text.attributes[key] for key in ("clip_digest", "clap_digest", "fcclip_digest")}
+    samples = frame["sample_id"].tolist()
+    sounds = sound_of(whole, params.sound, params.settings["seed"]).loc[samples].tolist()
+    expect = {"dataset": wildcards.dataset, **made_by}
+    image, audio = read_tokens(snakemake.input.features, expect, samples, sounds)
+    settings = Settings(init_seed=params.settings["seed"], **params.solver)
+    seeds = list(params.settings["seeds"])
+    with tqdm(total=len(samples), desc=f"{wildcards.dataset} {wildcards.bank} {wildcards.variant}") as bar:
+        result = CoNMF(settings, anchors_of(text, wildcards.dataset, wildcards.bank), device).fit(
+            image,
+            audio,
+            [f"{wildcards.dataset}/{sample}" for sample in samples],
+            seeds,
+            frame["clip_id"].tolist(),
+            progress=bar.update,
+        )
+    attributes = {
+        **{key: wildcards[key] for key in ("dataset", "bank", "variant")},
+        **made_by,
+        "seeds": seeds,
+        "solver": params.solver,
+        "sounds": params.sound,
+        "objective_steps": list(result.objective_steps),
+        "code": params.code,
+        "device": runtime.describe(device),
+    }
+    with CacheWriter(snakemake.output[0], "factors", samples, attributes) as writer:
+        for name, dtype in STORED_AS.items():
+            values = getattr(result, name).cpu().numpy().astype(dtype)
+            for index in range(len(samples)):
+                writer.put(name, index, values[:, index])
+    log.info("%d samples, %d seeds, settings %s", len(samples), len(seeds), settings)
+
+
+if __name__ == "__main__":
+    run(main, snakemake)

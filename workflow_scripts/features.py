@@ -1,0 +1,38 @@
+"""Pass a shard's images and sounds through the frozen models: tokens and proposals."""
+
+from job import run
+
+from taco import features, manifest, runtime
+from taco.cache import CacheWriter
+
+
+def main(snakemake):
+    settings, dataset = snakemake.params.settings, snakemake.params.dataset
+    device = runtime.setup(settings["device"], snakemake.threads)
+    frame = manifest.shard(
+        manifest.read(snakemake.input.manifest), int(snakemake.wildcards.shard), dataset["shards"]
+    )
+    models = features.load_models(settings["models"], device)
+    how = features.Extraction(
+        image_tokens=dataset["image_tokens"],
+        audio_crop=settings["features"]["audio_crop"],
+        batch_size=settings["features"]["batch_size"],
+        seed=settings["seed"],
+    )
+    attributes = {
+        "dataset": dataset["name"],
+        "code": snakemake.params.code,
+        "device": runtime.describe(device),
+        **how.attributes(),
+        **features.model_digests(settings["models"]),
+    }
+    ids = frame["sample_id"].tolist()
+    with (
+        CacheWriter(snakemake.output.features, "features", ids, attributes) as tokens,
+        CacheWriter(snakemake.output.proposals, "proposals", ids, attributes) as proposals,
+    ):
+        features.extract(frame, dataset["name"], models, how, tokens, proposals)
+
+
+if __name__ == "__main__":
+    run(main, snakemake)

@@ -1,0 +1,46 @@
+"""Aggregate scores over samples and seeds, and print the tables."""
+
+import json
+
+from job import run
+
+from taco import aggregate, runtime, tables
+from taco.cache import open_cache
+
+
+def write_pair(outputs, name, frame, markdown):
+    """Write a table as CSV and Markdown to the outputs of that name."""
+    wanted = {path.rsplit(".", 1)[1]: path for path in outputs if f"/{name}." in path}
+    with runtime.atomic_write(wanted["csv"]) as path:
+        frame.to_csv(path, index=False, lineterminator="\n")
+    with runtime.atomic_write(wanted["md"]) as path:
+        path.write_text(markdown, encoding="utf-8")
+
+
+def main(snakemake):
+    config = snakemake.params.config
+    suite, settings = config["suite"], config["tables"]
+    rows = aggregate.load_rows(snakemake.input.scores)
+    histograms = aggregate.load_histograms(snakemake.input.histograms)
+    summary = aggregate.summarise(rows, histograms)
+    reported = tables.load_reported(settings["reported"]) if settings["reported"] else None
+    for name in settings["which"]:
+        frame = tables.build(summary, tables.SPECS[name], reported, suite)
+        notes = reported.notes.get(name, ()) if reported else ()
+        write_pair(snakemake.output, name, frame, tables.to_markdown(frame, suite, notes))
+    compared = aggregate.intervals(rows, draws=settings["bootstrap_samples"], seed=config["seed"])
+    compared = tables.intervals(compared, suite)
+    write_pair(snakemake.output, "intervals", compared, tables.intervals_markdown(compared, suite))
+    with open_cache(snakemake.input.text, "text") as text:
+        attributes = text.attributes
+    digests = {
+        **{key: value for key, value in attributes.items() if key.endswith("_digest")},
+        **snakemake.params.stages,
+    }
+    with runtime.atomic_write(snakemake.output.provenance) as path:
+        record = runtime.provenance(config, attributes["device"], digests)
+        path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main, snakemake)

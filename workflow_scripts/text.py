@@ -1,0 +1,44 @@
+"""Embed the word banks and class lists of all datasets, and keep the models' constants."""
+
+from job import run
+
+from taco import features, runtime, text
+from taco.datasets import class_names
+
+
+def banks_of(datasets, banks):
+    """Labels by group (dataset/bank, and dataset/classes) over all datasets."""
+    groups = {}
+    for dataset in datasets:
+        classes = class_names(dataset)
+        groups[f"{dataset['name']}/{text.CLASSES}"] = classes
+        for bank, options in banks.items():
+            dropped = dataset["drop_labels"].get(bank, [])
+            groups[f"{dataset['name']}/{bank}"] = text.bank_labels(options["source"], classes, dropped)
+    return groups
+
+
+def main(snakemake):
+    settings = snakemake.params.settings
+    device = runtime.setup(settings["device"], snakemake.threads)
+    models = features.load_models(settings["models"], device)
+    attributes = {
+        "suite": settings["suite"],
+        "code": snakemake.params.code,
+        "device": runtime.describe(device),
+        "preprocessing": settings["prompts"],
+        **features.model_digests(settings["models"]),
+    }
+    text.write(
+        snakemake.output[0],
+        banks_of(snakemake.params.datasets, settings["banks"]),
+        settings["prompts"],
+        models.clip,
+        models.clap,
+        text.model_constants(models.clip, models.clap, models.fcclip),
+        attributes,
+    )
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
