@@ -41,13 +41,14 @@ class TrainingSettings:
     sample_rate: int = 16000
     window: float = 1.0
     clip_scenes: int = 16000
-    clip_steps: int = 4500
+    clip_steps: int = 2400
     clip_batch: int = 96
     clip_learning_rate: float = 2e-3
     clap_sounds: int = 12000
     clap_steps: int = 1800
     clap_batch: int = 64
-    clap_learning_rate: float = 1e-3
+    clap_learning_rate: float = 2e-3
+    clap_easy: float = 0.25
     fcclip_scenes: int = 5000
     fcclip_steps: int = 1500
     fcclip_batch: int = 16
@@ -111,12 +112,18 @@ def training_scene(index: int, size: int, stream: int) -> scenes.Scene:
     return scenes.sample_scene(rng, sounding=sounding, silent=silent, size=size)
 
 
-def training_sound(index: int, rate: int, window: float, stream: int) -> tuple[np.ndarray, list[str]]:
-    """Sound number `index` of a training stream: one to three sources, a quarter of them clean."""
+def training_sound(
+    index: int, rate: int, window: float, stream: int, easy: bool
+) -> tuple[np.ndarray, list[str]]:
+    """Sound number `index` of a training stream, and its sources.
+
+    An easy one has a single source, at most lightly noisy; others one to three, mostly under strong noise.
+    """
     rng = np.random.default_rng((WORLD_SEED, stream, index))
-    count = rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15])
+    count = 1 if easy else rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15])
     names = [vocabulary.SOUNDING[i] for i in rng.permutation(len(vocabulary.SOUNDING))[:count]]
-    snr = None if rng.random() < 0.25 else float(rng.uniform(-12, 6))
+    clean = rng.random() < (0.5 if easy else 0.2)
+    snr = None if clean else float(rng.uniform(*((2, 10) if easy else (-11, 4))))
     levels = rng.uniform(-4, 0, count).tolist()
     return sounds.mixture(rng, names, window, rate, snr_db=snr, name_levels_db=levels), names
 
@@ -149,7 +156,7 @@ def contrastive_loss(items: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
 def run(
     name: str,
     model: nn.Module,
-    loss_of: Callable[[Generator], Tensor],
+    loss_of: Callable[[Generator, float], Tensor],
     *,
     steps: int,
     learning_rate: float,
@@ -165,7 +172,7 @@ def run(
     model : nn.Module
         Parameters that require a gradient are trained.
     loss_of : callable
-        Loss of a batch that it draws from the generator it is given.
+        Loss of a batch that it draws from the generator, given the share of steps done.
     steps, learning_rate
     checkpoint : Path
     settings : TrainingSettings
@@ -193,7 +200,7 @@ def run(
     bar = tqdm(range(start, steps), desc=name, initial=start, total=steps, mininterval=5)
     for step in bar:
         torch.manual_seed(int(np.random.SeedSequence((settings.seed, part, step)).generate_state(1)[0]))
-        loss = loss_of(np.random.default_rng((settings.seed, part, step)))
+        loss = loss_of(np.random.default_rng((settings.seed, part, step)), step / steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -258,7 +265,7 @@ def train_clip(output: str | Path, settings: TrainingSettings) -> None:
     images = np.stack([scenes.render(scene)[0] for scene in tqdm(pool, "images")])
     padding = -settings.image_size % taco.clip.PADDING_MULTIPLE
 
-    def loss_of(rng: Generator) -> Tensor:
+    def loss_of(rng: Generator, progress: float) -> Tensor:
         rows = rng.permutation(len(pool))[: settings.clip_batch]
         captions = [scenes.describe(rng, pool[i]) for i in rows]
         captions += unrelated_captions(rng, settings.unrelated_texts, vocabulary.IMAGE_PROMPT)
@@ -294,15 +301,16 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> None:
     torch.manual_seed(settings.seed + 1)
     model = taco.clap.build(ARCHITECTURES["clap"])
     tokenizer = taco.clap.load_tokenizer(folder / "tokenizer")
+    easy = settings.clap_sounds // 4
     pool = [
-        training_sound(i, settings.sample_rate, settings.window, 2)
+        training_sound(i, settings.sample_rate, settings.window, 2, easy=i < easy)
         for i in tqdm(range(settings.clap_sounds), "sounds")
     ]
     waves = np.stack([wave for wave, _ in pool])
     length = model.caption_encoder.base.config.n_positions
 
-    def loss_of(rng: Generator) -> Tensor:
-        rows = rng.permutation(len(pool))[: settings.clap_batch]
+    def loss_of(rng: Generator, progress: float) -> Tensor:
+        rows = rng.permutation(easy if progress < settings.clap_easy else len(pool))[: settings.clap_batch]
         captions = [sounds.describe(rng, pool[i][1]) for i in rows]
         captions += unrelated_captions(rng, settings.unrelated_texts, vocabulary.SOUND_PROMPT)
         gain = torch.from_numpy(10 ** rng.uniform(-0.6, 0.1, (len(rows), 1))).float()
@@ -322,6 +330,7 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> None:
         if isinstance(module, nn.Dropout):
             module.p = 0.1
     htsat = model.audio_encoder.base.htsat
+    htsat.spec_augmenter = nn.Identity()  # it masks up to half of a one-second spectrogram
     # The spectrogram in front needs full precision, the transformer does not.
     htsat.forward_features = torch.autocast("cpu", torch.bfloat16)(htsat.forward_features)
     seconds = run(
@@ -369,7 +378,7 @@ def train_fcclip(output: str | Path, settings: TrainingSettings) -> None:
     labels = [torch.tensor([classes.index(item.name) for item in scene.objects]) for scene in pool]
     loss, weights = mask_loss_config(head, len(classes))
 
-    def loss_of(rng: Generator) -> Tensor:
+    def loss_of(rng: Generator, progress: float) -> Tensor:
         rows = rng.permutation(len(pool))[: settings.fcclip_batch]
         pixels, _ = clip.prepare([rendered[i][0] for i in rows])
         features = {name: value.clone() for name, value in clip.pyramid(pixels).items()}
