@@ -1,0 +1,50 @@
+"""Order of the tests, and skips that must be accounted for."""
+
+import fnmatch
+from pathlib import Path
+
+import pytest
+
+ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--strict-skips",
+        action="store_true",
+        help=f"fail when a test is skipped that {ALLOWED_SKIPS.name} does not list",
+    )
+
+
+def pytest_collection_modifyitems(items):
+    """Quick tests first, whole workflows after them, SLURM last."""
+
+    def rank(item):
+        return (item.get_closest_marker("slurm") is not None, item.path.name == "test_workflow.py")
+
+    items.sort(key=rank)
+
+
+def allowed_skips():
+    """Patterns of test ids; each line is ``pattern  # reason``."""
+    lines = [line.strip() for line in ALLOWED_SKIPS.read_text(encoding="utf-8").splitlines()]
+    pairs = [line.partition("#") for line in lines if line and not line.startswith("#")]
+    for pattern, _, reason in pairs:
+        if not reason.strip():
+            raise pytest.UsageError(f"{ALLOWED_SKIPS.name}: {pattern.strip()!r} has no reason after a #")
+    return [pattern.strip() for pattern, _, _ in pairs]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not session.config.getoption("--strict-skips") or reporter is None:
+        return
+    patterns = allowed_skips()
+    skipped = [report.nodeid for report in reporter.stats.get("skipped", [])]
+    unlisted = [name for name in skipped if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    if unlisted:
+        reporter.write_line("")
+        for name in unlisted:
+            reporter.write_line(f"SKIPPED WITHOUT LEAVE {name}: run it, or list it in {ALLOWED_SKIPS.name}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
