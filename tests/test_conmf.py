@@ -1,0 +1,560 @@
+"""The solver states its mathematics: the plain definition's iterates, invariances, planted truth, the door's errors."""
+
+from dataclasses import replace
+
+import pytest
+import reference_conmf as reference
+import torch
+
+from taco.conmf import Anchors, CoNMF, CoNMFError, Initial, Projection, Settings
+from taco.conmf import solver as solver_module
+from taco.conmf.descent import descend
+from taco.conmf.kmeans import kmeans
+from taco.conmf.settings import stream
+from taco.conmf.solver import _prepare
+
+S, R, N, T, C, C_A, D, J, K = 4, 2, 30, 16, 24, 20, 28, 12, 4  # samples: two noisy, two planted
+CLIPS = ["a", "a", "a", "b"]
+KEYS = [f"set/{i}" for i in range(S)]
+BASE = Settings(n_components=K, steps=200, halve_at=(60, 120), init="given", trace_every=1)
+
+
+def draw(name, *shape, dtype=torch.float64):
+    return torch.randn(*shape, generator=stream("test", name), dtype=dtype)
+
+
+def make_anchors(dtype=torch.float64, scale=10.0):
+    projection = Projection(
+        draw("linear1", D, C_A, dtype=dtype) / C_A**0.5,
+        draw("linear2", D, D, dtype=dtype) / D**0.5,
+        draw("norm_weight", D, dtype=dtype).abs() + 0.5,
+        draw("norm_bias", D, dtype=dtype) / 10,
+    )
+    return Anchors(draw("b_i", J, C, dtype=dtype), draw("b_a", J, D, dtype=dtype), scale, projection)
+
+
+def planted(name, n, c, samples=S, dtype=torch.float64, noise=0.02):
+    """Tokens that share K directions, each token near one of them."""
+    directions = draw(f"{name} directions", samples, K, c, dtype=dtype).clamp(min=0)
+    owner = torch.arange(n) % K
+    return (directions[:, owner] + noise * draw(f"{name} noise", samples, n, c, dtype=dtype)).clamp(min=0)
+
+
+def noisy(name, n, c, samples=S, dtype=torch.float64):
+    return draw(name, samples, n, c, dtype=dtype).clamp(min=0)
+
+
+@pytest.fixture(scope="module")
+def anchors():
+    return make_anchors()
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    """Image and audio tokens: half the samples pure noise, half near a planted factorization."""
+    image = torch.cat([noisy("x_i", N, C, 2), planted("x_i", N, C, 2)])
+    return image, torch.cat([noisy("x_a", T, C_A, 2), planted("x_a", T, C_A, 2)])
+
+
+def start(dtype=torch.float64, samples=S, n=N, t=T):
+    return Initial(
+        draw("v_i", samples, K, C, dtype=dtype).abs(),
+        draw("v_a", samples, K, C_A, dtype=dtype).abs(),
+        draw("w_i", R, samples, n, K, dtype=dtype),
+        draw("w_a", R, samples, t, K, dtype=dtype),
+    )
+
+
+def against_reference(anchors, settings, x_i, x_a, initial, clips=None):
+    """Largest difference between solver and oracle over all outputs and, for the objective, all steps."""
+    samples = len(x_i)
+    result = CoNMF(settings, anchors).fit(x_i, x_a, KEYS[:samples], range(R), clips, initial)
+    expected = reference.solve(
+        x_i.repeat(R, 1, 1),
+        x_a.repeat(R, 1, 1),
+        initial.image_weights.flatten(0, 1),
+        initial.audio_weights.flatten(0, 1),
+        initial.image_factors.repeat(R, 1, 1),
+        initial.audio_factors.repeat(R, 1, 1),
+        anchors,
+        settings,
+        [(r, clip) for r in range(R) for clip in (clips or range(samples))],
+    )
+    assert torch.equal(result.k_star.flatten(), expected.pop("k_star"))
+    worst = 0.0
+    for name, value in expected.items():
+        difference = (getattr(result, name).flatten(0, 1) - value).abs() / value.abs().clamp(min=1)
+        worst = max(worst, float(difference.max()))
+    return worst
+
+
+# A smaller step or weight where the descent amplifies rounding, so that 200 steps can be compared at all.
+CALM = {"learning_rate": 0.02, "beta_penalty": 2.0}
+OPTIONS = {
+    "default": {},
+    "no-min": {"reduction": "mean"},
+    "without component": {"descriptor": "factor", **CALM},
+    "without component, no-min": {"descriptor": "factor", "reduction": "mean", **CALM},
+    "without penalty": {"beta_penalty": 0.0},
+    "penalty on audio": {"penalty_side": "audio", **CALM},
+    "penalty on both": {"penalty_side": "both", **CALM},
+    "both, no-min, without component": {
+        "penalty_side": "both",
+        "reduction": "mean",
+        "descriptor": "factor",
+        **CALM,
+    },
+    "temporal": {"beta_temporal": 1.0, **CALM},
+    "temporal, without penalty": {"beta_temporal": 1.0, **CALM, "beta_penalty": 0.0},
+    "squared": {"norm": "squared", "learning_rate": 1e-3},
+    "weights": {"beta_image": 0.5, "beta_audio": 2.0},
+    "no reconstruction": {"beta_image": 0.0, "beta_audio": 0.0},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_iterates_equal_the_plain_definition(option, anchors, tokens):
+    settings = replace(BASE, **OPTIONS[option])
+    assert against_reference(anchors, settings, *tokens, start(), CLIPS) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "option", [{}, {"descriptor": "factor"}, {"beta_temporal": 1.0}, {"penalty_side": "both"}]
+)
+def test_first_steps_at_the_papers_weights_equal_the_plain_definition(option, anchors, tokens):
+    settings = replace(BASE, steps=5, **option)
+    assert against_reference(anchors, settings, *tokens, start(), CLIPS) < 1e-10
+
+
+def test_a_vanishing_residual_is_recomputed(anchors):
+    """Started at an exact factorization, where the Gram form of the residual is nothing but rounding."""
+    initial = start()
+    x_i = initial.image_weights[0].sigmoid() @ initial.image_factors
+    x_a = initial.audio_weights[0].sigmoid() @ initial.audio_factors
+    initial = initial._replace(audio_factors=initial.audio_factors * 1.0001)
+    settings = replace(BASE, steps=3, learning_rate=1e-3)
+    assert against_reference(anchors, settings, x_i, x_a, initial) < 1e-10
+
+
+def test_residual_of_zero_has_no_gradient_but_the_penalty_has(anchors):
+    """With W = 0 and V of whole numbers the factorization is exact in floating point too."""
+    x_i = torch.ones(1, N, C, dtype=torch.float64)
+    x_a = torch.ones(1, T, C_A, dtype=torch.float64)
+    zero = Initial(
+        torch.full((1, K, C), 2.0 / K, dtype=torch.float64),
+        torch.full((1, K, C_A), 2.0 / K, dtype=torch.float64),
+        torch.zeros(R, 1, N, K, dtype=torch.float64),
+        torch.zeros(R, 1, T, K, dtype=torch.float64),
+    )
+    result = CoNMF(replace(BASE, steps=1), anchors).fit(x_i, x_a, ["x"], range(R), initial=zero)
+    assert result.reconstruction_image.max() == 0
+    assert torch.equal(result.image_factors[0], zero.image_factors)
+    assert against_reference(anchors, replace(BASE, steps=3), x_i, x_a, zero) < 1e-9
+
+
+def test_all_zero_audio_gives_zero_factors_and_chance_descriptors(anchors, tokens):
+    x_i, x_a = tokens[0][:1], torch.zeros(1, T, C_A, dtype=torch.float64)
+    result = CoNMF(replace(BASE, init="kmeans", steps=30), anchors).fit(x_i, x_a, ["x"], range(R))
+    assert result.audio_factors.abs().max() == 0
+    assert result.reconstruction_audio.max() == 0
+    # A uniform target: CE = logsumexp(s) - mean(s).
+    u = result.image_activations[:, 0]
+    s, _ = reference.descriptors(u.transpose(1, 2) @ x_i[0] / N, torch.zeros(R, K, C_A).double(), anchors)
+    chance = s.logsumexp(-1) - s.mean(-1)
+    assert torch.allclose(result.cross_entropy[:, 0], chance, atol=1e-12)
+
+
+def test_a_zero_factor_row_has_cosine_zero_and_stays_finite(anchors, tokens):
+    initial = start()
+    initial.image_factors[:, 0] = 0
+    initial.audio_factors[:, 1] = 0
+    settings = replace(BASE, descriptor="factor", beta_temporal=1.0, steps=5, **CALM)
+    assert against_reference(anchors, settings, *tokens, initial, CLIPS) < 1e-10
+
+
+def test_float32_reaches_the_float64_objective_after_1800_steps():
+    anchors = make_anchors()
+    x_i, x_a = planted("mid", 64, C, samples=6), planted("mid a", 32, C_A, samples=6)
+    settings = Settings(n_components=K, trace_every=1799, batch_size=6)
+    keys = [f"mid/{i}" for i in range(6)]
+    exact = CoNMF(settings, anchors).fit(x_i, x_a, keys, (0, 1))
+    fast = CoNMF(settings, anchors).fit(x_i.float(), x_a.float(), keys, (0, 1))
+    relative = (fast.objective[..., -1].double() / exact.objective[..., -1] - 1).abs()
+    assert exact.objective_steps[-1] == 1799
+    assert relative.max() < 1e-4
+    margin = exact.cross_entropy.sort(2).values
+    clear = margin[..., 1] - margin[..., 0] > 1e-4
+    assert clear.any() and torch.equal(fast.k_star[clear], exact.k_star[clear])
+
+
+def test_result_does_not_depend_on_batch_order_company_or_seeds(anchors, tokens):
+    x_i, x_a = tokens
+    settings = replace(BASE, init="kmeans", steps=60, batch_size=4)
+    whole = CoNMF(settings, anchors).fit(x_i, x_a, KEYS, (0, 1))
+    alone = CoNMF(settings, anchors).fit(x_i[2:3], x_a[2:3], KEYS[2:3], (1,))
+    order = [3, 2, 0, 1]
+    shuffled = CoNMF(replace(settings, batch_size=3), anchors).fit(
+        x_i[order], x_a[order], [KEYS[i] for i in order], (1, 0)
+    )
+    for name in ("image_activations", "audio_factors", "cross_entropy", "objective"):
+        value = getattr(whole, name)
+        assert torch.allclose(getattr(alone, name)[0, 0], value[1, 2], atol=1e-10), name
+        assert torch.allclose(getattr(shuffled, name), value[[1, 0]][:, order], atol=1e-10), name
+
+
+def test_clips_keep_together_and_do_not_touch_each_other(anchors, tokens):
+    x_i, x_a = tokens
+    settings = replace(BASE, init="kmeans", steps=40, beta_temporal=1.0, batch_size=1, **CALM)
+    whole = CoNMF(settings, anchors).fit(x_i, x_a, KEYS, (0,), CLIPS)
+    first = CoNMF(settings, anchors).fit(x_i[:3], x_a[:3], KEYS[:3], (0,), CLIPS[:3])
+    apart = CoNMF(settings, anchors).fit(x_i, x_a, KEYS, (0,), range(S))
+    assert torch.allclose(whole.image_factors[:, :3], first.image_factors, atol=1e-10)
+    assert torch.allclose(whole.image_factors[:, 3], apart.image_factors[:, 3], atol=1e-10)
+    assert not torch.allclose(whole.image_factors[:, :3], apart.image_factors[:, :3], atol=1e-6)
+
+
+def test_repeat_is_bit_identical_with_threads_and_leaves_the_global_generator(anchors, tokens):
+    x_i, x_a = (x.float() for x in tokens)
+    settings = replace(BASE, init="kmeans", steps=20, batch_size=1)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    one = CoNMF(settings, anchors).fit(x_i, x_a, KEYS, (0, 1))
+    torch.set_num_threads(2)
+    try:
+        two = CoNMF(settings, anchors).fit(x_i, x_a, KEYS, (0, 1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), state)
+    for name in ("image_activations", "image_factors", "objective", "cross_entropy"):
+        assert torch.equal(getattr(one, name), getattr(two, name)), name
+
+
+def test_different_token_counts_solve_as_if_alone(anchors, tokens):
+    x_i, x_a = tokens
+    image, audio = [x_i[0], x_i[1, :21], x_i[2, :25]], [x_a[0, :9], x_a[1], x_a[2, :12]]
+    settings = replace(BASE, init="kmeans", steps=60, batch_size=3)
+    together = CoNMF(settings, anchors).fit(image, audio, KEYS[:3], (0, 1))
+    for i in range(3):
+        alone = CoNMF(settings, anchors).fit([image[i]], [audio[i]], [KEYS[i]], (0, 1))
+        n, t = len(image[i]), len(audio[i])
+        assert torch.allclose(
+            together.image_activations[:, i, :n], alone.image_activations[:, 0], atol=1e-10
+        )
+        assert torch.allclose(
+            together.audio_activations[:, i, :t], alone.audio_activations[:, 0], atol=1e-10
+        )
+        assert torch.allclose(together.image_factors[:, i], alone.image_factors[:, 0], atol=1e-10)
+        assert torch.allclose(together.cross_entropy[:, i], alone.cross_entropy[:, 0], atol=1e-10)
+        assert together.image_activations[:, i, n:].abs().sum() == 0
+
+
+def test_checkpoints_equal_shorter_runs(anchors, tokens):
+    settings = replace(BASE, init="kmeans", steps=30, checkpoints=(1, 12, 30), trace_every=5)
+    whole = CoNMF(settings, anchors).fit(*tokens, KEYS, (0, 1))
+    for steps in (1, 12, 30):
+        short = CoNMF(replace(settings, steps=steps, checkpoints=()), anchors).fit(
+            *tokens, KEYS, (0, 1)
+        )
+        kept = whole.checkpoints[steps]
+        for name in ("image_activations", "image_factors", "k_star", "cross_entropy", "n_steps", "objective"):
+            assert torch.equal(getattr(kept, name), getattr(short, name)), (steps, name)
+        assert kept.objective_steps == short.objective_steps
+    assert torch.equal(whole.checkpoints[30].image_factors, whole.image_factors)
+
+
+def test_early_stop_keeps_the_state_of_its_step(anchors, tokens):
+    """Each (sample, seed) stops on its own, with the result of a run of just that many steps."""
+    settings = replace(
+        BASE, init="kmeans", norm="squared", learning_rate=2e-3, steps=1000, halve_at=(), trace_every=25
+    )
+    settings = replace(settings, tolerance=0.02, patience=50, checkpoints=(100, 1000))
+    stopped = CoNMF(settings, anchors).fit(*tokens, KEYS, (0, 1))
+    assert stopped.n_steps.max() < 1000
+    assert len(stopped.n_steps.unique()) > 1
+    assert stopped.objective.shape[2] == 40
+    for r, s in ((0, 0), (1, 3)):
+        steps = int(stopped.n_steps[r, s])
+        plain = replace(settings, tolerance=None, steps=steps, checkpoints=())
+        short = CoNMF(plain, anchors).fit(*(x[s : s + 1] for x in tokens), [KEYS[s]], (r,))
+        assert torch.allclose(stopped.image_factors[r, s], short.image_factors[0, 0], atol=1e-9)
+        assert torch.allclose(stopped.image_activations[r, s], short.image_activations[0, 0], atol=1e-9)
+        at = (steps - 1) // 25
+        assert torch.allclose(stopped.objective[r, s, at:], short.objective[0, 0, -1], atol=1e-9)
+        assert torch.equal(stopped.checkpoints[1000].image_factors[r, s], stopped.image_factors[r, s])
+
+
+def test_the_frames_of_a_clip_stop_together(anchors, tokens):
+    settings = replace(BASE, init="kmeans", beta_temporal=1.0, steps=600, trace_every=0, tolerance=0.01, **CALM)
+    result = CoNMF(settings, anchors).fit(*tokens, KEYS, (0, 1), CLIPS)
+    assert result.n_steps.max() < 600
+    assert torch.equal(result.n_steps[:, 0], result.n_steps[:, 1])
+    assert torch.equal(result.n_steps[:, 0], result.n_steps[:, 2])
+
+
+@pytest.mark.parametrize("option", [{}, {"beta_temporal": 1.0}, {"beta_penalty": 0.0}])
+def test_captured_steps_equal_steps_from_the_host(option, anchors, tokens):
+    """The graph's seam, with a capture that just repeats the function."""
+    settings = replace(BASE, init="kmeans", steps=90, trace_every=30, checkpoints=(47,), **CALM)
+    settings = replace(settings, **option)
+    solver = CoNMF(settings, anchors)
+    prepared = _prepare(anchors, torch.float64, torch.device("cpu"))
+    captured = []
+
+    def capture(work):
+        def replay():
+            captured.append(1)
+            work()
+
+        return replay
+
+    def batch():
+        units = [[0, 1, 2], [3]] if settings.beta_temporal else [[i] for i in range(S)]
+        return solver._batch(units, *map(list, tokens), KEYS, (0, 1), None)
+
+    host = descend(batch(), settings, prepared)
+    graph = descend(batch(), settings, prepared, capture)
+    assert len(captured) > 80
+    for name in ("image_activations", "image_factors", "audio_factors", "cross_entropy", "objective"):
+        assert torch.equal(getattr(host, name), getattr(graph, name)), name
+    assert torch.equal(host.checkpoints[47].image_factors, graph.checkpoints[47].image_factors)
+
+
+def test_a_captured_run_is_left_when_a_residual_vanishes(anchors):
+    initial = start()
+    x_i = initial.image_weights[0].sigmoid() @ initial.image_factors
+    x_a = initial.audio_weights[0].sigmoid() @ initial.audio_factors
+    settings = replace(BASE, steps=60, trace_every=0, beta_penalty=0.0, learning_rate=1e-4)
+    solver = CoNMF(settings, anchors)
+    prepared = _prepare(anchors, torch.float64, torch.device("cpu"))
+    calls = []
+    descend(
+        solver._batch([[i] for i in range(S)], list(x_i), list(x_a), KEYS, (0, 1), initial),
+        settings,
+        prepared,
+        lambda work: lambda: (calls.append(1), work()),
+    )
+    assert 0 < len(calls) <= 25
+
+
+def test_objective_falls_under_small_steps(anchors, tokens):
+    settings = replace(BASE, init="kmeans", learning_rate=1e-3, halve_at=(), steps=150)
+    objective = CoNMF(settings, anchors).fit(*tokens, KEYS, (0, 1)).objective
+    assert (objective.diff(dim=2) <= 1e-12).all()
+
+
+def test_activations_and_factors_keep_their_ranges(anchors, tokens):
+    result = CoNMF(replace(BASE, init="kmeans"), anchors).fit(*tokens, KEYS, (0, 1))
+    for u in (result.image_activations, result.audio_activations):
+        assert ((u > 0) & (u < 1)).all()
+    for v in (result.image_factors, result.audio_factors):
+        assert (v >= 0).all() and (v == 0).any()
+    assert torch.equal(result.k_star, result.cross_entropy.argmin(2))
+
+
+def test_permuted_factors_give_permuted_results(anchors, tokens):
+    order = torch.tensor([2, 0, 3, 1])
+    initial = start()
+    permuted = Initial(*(t[:, order] for t in initial[:2]), *(t[..., order] for t in initial[2:]))
+    settings = replace(BASE, steps=60)
+    one = CoNMF(settings, anchors).fit(*tokens, KEYS, (0, 1), initial=initial)
+    two = CoNMF(settings, anchors).fit(*tokens, KEYS, (0, 1), initial=permuted)
+    assert torch.allclose(two.image_factors, one.image_factors[:, :, order], atol=1e-9)
+    assert torch.allclose(two.cross_entropy, one.cross_entropy[:, :, order], atol=1e-9)
+    assert torch.equal(order[two.k_star], one.k_star)
+
+
+def test_scaled_tokens_without_penalty_scale_the_gradient(anchors, tokens):
+    """‖R‖ is homogeneous: with X and V scaled by q, the first step moves W by q times as much, V the same way."""
+    x_i, x_a = tokens
+    settings = replace(BASE, steps=1, beta_penalty=0.0, learning_rate=1e-3)
+    initial = start()
+    scaled = initial._replace(
+        image_factors=3 * initial.image_factors, audio_factors=3 * initial.audio_factors
+    )
+    one = CoNMF(settings, anchors).fit(x_i, x_a, KEYS, (0, 1), initial=initial)
+    two = CoNMF(settings, anchors).fit(3 * x_i, 3 * x_a, KEYS, (0, 1), initial=scaled)
+    assert torch.allclose(two.reconstruction_image, 3 * one.reconstruction_image)
+    moved = [r.image_factors - v.image_factors for r, v in ((one, initial), (two, scaled))]
+    inside = (one.image_factors > 0) & (two.image_factors > 0)
+    assert torch.allclose(moved[0][inside], moved[1][inside], atol=1e-9)
+
+
+def test_planted_factors_are_recovered(anchors):
+    """Tokens near K directions: after the descent each direction has a factor close to it."""
+    x_i, x_a = planted("x_i", 64, C, noise=0.01), planted("x_a", T, C_A, noise=0.01)
+    settings = Settings(n_components=K, beta_penalty=0.0, steps=600, learning_rate=0.05)
+    result = CoNMF(settings, anchors).fit(x_i, x_a, KEYS, (0,))
+    truth = draw("x_i directions", S, K, C).clamp(min=0)
+    truth = truth / truth.norm(dim=2, keepdim=True)
+    found = result.image_factors[0] / result.image_factors[0].norm(dim=2, keepdim=True)
+    assert (found @ truth.transpose(1, 2)).amax(1).min() > 0.95
+    assert (result.reconstruction_image[0] / x_i.flatten(1).norm(dim=1)).max() < 0.2
+
+
+def test_kmeans_finds_planted_clusters_of_least_inertia():
+    centres = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
+    points = centres.repeat(20, 1) + 0.1 * draw("points", 60, 2, dtype=torch.float32)
+    found = kmeans(points[None], torch.tensor([60]), ["x"], 3)[0]
+    expected = torch.stack([points[i::3].mean(0) for i in range(3)])
+    assert torch.cdist(expected, found).amin(1).max() < 1e-5
+
+
+def test_kmeans_is_as_good_as_scikit_learns():
+    cluster = pytest.importorskip("sklearn.cluster")
+    x = noisy("kmeans", 60, 8, samples=3)
+    found = kmeans(x, torch.tensor([60] * 3), ["a", "b", "c"], 5)
+    for i in range(3):
+        inertia = torch.cdist(x[i], found[i]).amin(1).square().sum()
+        other = cluster.KMeans(5, n_init=8, tol=0, random_state=0).fit(x[i].numpy()).inertia_
+        assert inertia < 1.05 * other
+
+
+def test_kmeans_with_fewer_distinct_tokens_than_clusters_and_padding():
+    tokens = torch.zeros(2, 9, 3)
+    tokens[0, :5] = torch.tensor([1.0, 2, 3])
+    tokens[1, :, 0] = torch.arange(9) % 2
+    found = kmeans(tokens, torch.tensor([5, 9]), ["a", "b"], 4)
+    assert torch.equal(found[0], torch.tensor([1.0, 2, 3]).expand(4, 3))
+    assert found[1, :, 1:].abs().max() == 0 and set(found[1, :, 0].tolist()) == {0.0, 1.0}
+
+
+def test_start_of_v_is_shared_by_variants_and_can_be_given(anchors, tokens):
+    settings = replace(BASE, init="kmeans", steps=10)
+    initial = CoNMF(replace(settings, reduction="mean"), anchors).initial_factors(*tokens, KEYS)
+    given = CoNMF(replace(settings, init="given"), anchors).fit(
+        *tokens, KEYS, (0, 1), initial=initial
+    )
+    own = CoNMF(settings, anchors).fit(*tokens, KEYS, (0, 1))
+    assert torch.equal(given.image_factors, own.image_factors)
+    tokens_start = CoNMF(replace(settings, init="random_tokens"), anchors).initial_factors(
+        *tokens, KEYS
+    )
+    for i in range(S):
+        assert (tokens_start.image_factors[i][:, None] == tokens[0][i]).all(2).any(1).all()
+
+
+def test_half_precision_is_computed_in_float32(anchors, tokens):
+    x_i, x_a = (x.half() for x in tokens)
+    settings = replace(BASE, init="kmeans", steps=10)
+    half = CoNMF(settings, anchors).fit(x_i, x_a, KEYS, (0,))
+    full = CoNMF(settings, anchors).fit(x_i.float(), x_a.float(), KEYS, (0,))
+    assert half.image_factors.dtype == torch.float32
+    assert torch.equal(half.image_factors, full.image_factors)
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(anchors, tokens, monkeypatch):
+    settings = replace(BASE, init="kmeans", steps=5, batch_size=4)
+    expected = CoNMF(settings, anchors).fit(*tokens, KEYS, (0,))
+    sizes = []
+
+    def small_memory(batch, *rest):
+        sizes.append(len(batch.lengths))
+        if len(batch.lengths) > 1:
+            raise torch.OutOfMemoryError("no more")
+        return descend(batch, *rest)
+
+    monkeypatch.setattr(solver_module, "descend", small_memory)
+    with pytest.warns(ResourceWarning, match="batch_size"):
+        result = CoNMF(settings, anchors).fit(*tokens, KEYS, (0,))
+    assert sizes == [4, 2, 1, 1, 2, 1, 1]
+    assert torch.allclose(result.image_factors, expected.image_factors, atol=1e-12)
+
+
+def test_progress_counts_every_sample(anchors, tokens):
+    done = []
+    CoNMF(replace(BASE, init="kmeans", steps=2, batch_size=3), anchors).fit(
+        *tokens, KEYS, (0,), progress=done.append
+    )
+    assert sum(done) == S
+
+
+def test_divergence_is_an_error(anchors, tokens):
+    settings = replace(BASE, norm="squared", learning_rate=1e6, init="kmeans", beta_penalty=0.0)
+    with pytest.raises(CoNMFError, match="smaller learning_rate"):
+        CoNMF(settings, anchors).fit(*tokens, KEYS, (0,))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"norm": "squared"}, "learning_rate"),
+        ({"norm": "l1"}, "norm: expected one of frobenius, squared"),
+        ({"reduction": "max"}, "reduction"),
+        ({"descriptor": "token"}, "descriptor"),
+        ({"penalty_side": "left"}, "penalty_side"),
+        ({"init": "svd"}, "init"),
+        ({"n_components": 0}, "n_components"),
+        ({"steps": 0}, "steps"),
+        ({"beta_penalty": -1.0}, "beta_penalty"),
+        ({"beta_image": float("nan")}, "beta_image"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": "large"}, "batch_size"),
+        ({"checkpoints": (0,)}, "checkpoints"),
+        ({"checkpoints": (2000,)}, "checkpoints"),
+        ({"tolerance": -1.0}, "tolerance"),
+    ],
+)
+def test_settings_refuse(option, message):
+    with pytest.raises(CoNMFError, match=message):
+        Settings(**option)
+
+
+def spoil(x, value, *index):
+    x = x.clone()
+    x[index] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        (lambda i, a: (spoil(i, -1.0, 2, 0, 0), a, KEYS), "image tokens: samples 2 have negative"),
+        (lambda i, a: (i, spoil(a, float("nan"), 1, 0, 0), KEYS), "audio tokens: samples 1 are not finite"),
+        (lambda i, a: (spoil(i, 0.0, 3), a, KEYS), "image tokens: samples 3 are all zero"),
+        (lambda i, a: (i[..., :-1], a, KEYS), "image tokens: expected matrices with 24 columns"),
+        (lambda i, a: (i, a[:3], KEYS), "as many images as sounds"),
+        (lambda i, a: (i[:, : K - 1], a, KEYS), "fewer tokens than n_components"),
+        (lambda i, a: (i, a, KEYS[:3]), "keys: expected 4"),
+        (lambda i, a: (i, a, ["x"] * 4), "keys: expected 4"),
+        (lambda i, a: ([], [], []), "at least one sample"),
+    ],
+)
+def test_tokens_and_names_are_checked(spoilt, message, anchors, tokens):
+    with pytest.raises(CoNMFError, match=message):
+        CoNMF(replace(BASE, init="kmeans"), anchors).fit(*spoilt(*tokens))
+
+
+def test_seeds_clips_and_start_are_checked(anchors, tokens):
+    x = tokens
+    solver = CoNMF(replace(BASE, init="kmeans", beta_temporal=1.0), anchors)
+    with pytest.raises(CoNMFError, match="seeds"):
+        solver.fit(*x, KEYS, (0, 0), CLIPS)
+    with pytest.raises(CoNMFError, match="clips: expected the clip"):
+        solver.fit(*x, KEYS)
+    with pytest.raises(CoNMFError, match="consecutive"):
+        solver.fit(*x, KEYS, clips=["a", "b", "a", "b"])
+    with pytest.raises(CoNMFError, match="expects no given start"):
+        solver.fit(*x, KEYS, (0, 1), CLIPS, initial=start())
+    given = CoNMF(BASE, anchors)
+    with pytest.raises(CoNMFError, match="expects a given start"):
+        given.fit(*x, KEYS)
+    with pytest.raises(CoNMFError, match="image_factors: expected \\[4, 4, 24\\]"):
+        given.fit(*x, KEYS, (0, 1), initial=start(samples=3))
+    with pytest.raises(CoNMFError, match="non-negative"):
+        given.fit(*x, KEYS, (0, 1), initial=start()._replace(image_factors=-start().image_factors))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: replace(a, image=spoil(a.image, 0.0, 3)), "anchors.image: rows 3 are all zero"),
+        (lambda a: replace(a, audio=a.audio[:-1]), "same word bank"),
+        (lambda a: replace(a, audio=spoil(a.audio, float("inf"), 0, 0)), "anchors.audio: expected a finite"),
+        (lambda a: replace(a, scale=0.0), "scale"),
+        (lambda a: replace(a, projection=a.projection._replace(linear2=a.image)), "projection: expected"),
+    ],
+)
+def test_anchors_are_checked(change, message, anchors):
+    with pytest.raises(CoNMFError, match=message):
+        CoNMF(BASE, change(anchors))
