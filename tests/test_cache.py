@@ -72,7 +72,10 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize(
     ("expect", "wanted"),
-    [({"model": "other"}, "expected model 'other', found 'abc'"), ({"absent": 1}, "expected absent 1, found None")],
+    [
+        ({"model": "other"}, "expected model 'other', found 'abc'"),
+        ({"absent": 1}, "expected absent 1, found None"),
+    ],
 )
 def test_a_mismatch_is_refused_by_name(path, expect, wanted):
     write(path)
@@ -165,16 +168,20 @@ def test_an_error_leaves_nothing_and_keeps_the_old_file(path):
 
 
 def test_a_forgotten_sample_is_an_error(path):
-    with pytest.raises(CacheError, match="tokens was never written for clip/2"), CacheWriter(
-        path, "features", IDS, {}
-    ) as writer:
+    with (
+        pytest.raises(CacheError, match="tokens was never written for clip/2"),
+        CacheWriter(path, "features", IDS, {}) as writer,
+    ):
         writer.put("tokens", 0, np.zeros(3))
         writer.put("tokens", 2, np.zeros(3))
     assert not path.exists()
 
 
 def test_arrays_of_another_shape_or_type_are_refused(path):
-    with pytest.raises(ValueError, match=r"must be float64\[3\]"), CacheWriter(path, "features", IDS, {}) as writer:
+    with (
+        pytest.raises(ValueError, match=r"must be float64\[3\]"),
+        CacheWriter(path, "features", IDS, {}) as writer,
+    ):
         writer.put("tokens", 0, np.zeros(3))
         writer.put("tokens", 1, np.zeros(4))
     with pytest.raises(ValueError, match=r"not int64\[3\]"), CacheWriter(path, "features", IDS, {}) as writer:

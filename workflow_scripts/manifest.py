@@ -4,7 +4,7 @@ import logging
 
 from job import run
 
-from taco import manifest
+from taco import datasets, manifest
 
 log = logging.getLogger("taco")
 
@@ -14,7 +14,8 @@ def main(snakemake):
     frame = manifest.limit(manifest.build(dataset), snakemake.params.limit)
     manifest.check(frame, dataset, workers=snakemake.threads)
     manifest.write(frame, snakemake.output[0])
-    log.info("%s: %d samples in %d clips", dataset["name"], len(frame), frame["clip_id"].nunique())
+    counts = len(frame), frame["clip_id"].nunique(), len(datasets.class_names(dataset))
+    log.info("%s: %d samples in %d clips; the dataset has %d classes", dataset["name"], *counts)
 
 
 if __name__ == "__main__":

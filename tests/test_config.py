@@ -1,0 +1,301 @@
+"""The configuration: complete, described, strict; the environments: in step with pyproject.toml."""
+
+import copy
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from taco import suites
+from taco.aggregate import TASKS
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = ROOT / "config/schemas/config.schema.yaml"
+
+
+def merge(below, above):
+    """Lay one configuration over another, as Snakemake does: mappings deeply, lists replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def load(name):
+    return yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def config():
+    return load("config.yaml")
+
+
+def changed(config, path, value):
+    """A copy with one key set; a path's last key may be new."""
+    config = copy.deepcopy(config)
+    *parents, last = path.split(".")
+    place = config
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return config
+
+
+def problems(config):
+    with pytest.raises(suites.ConfigError) as error:
+        suites.check(config, SCHEMA)
+    return str(error.value)
+
+
+# ---------------------------------------------------------------- the shipped files
+
+
+def test_both_suites_are_valid():
+    miniature = load("config.yaml")
+    suites.check(miniature, SCHEMA)
+    suites.check(merge(miniature, load("paper.yaml")), SCHEMA)
+
+
+def test_the_paper_suite_has_the_papers_settings():
+    paper = merge(load("config.yaml"), load("paper.yaml"))
+    settings = suites.solver_settings(paper, "ms3", "proposed")
+    assert (settings["n_components"], settings["beta_penalty"], settings["steps"]) == (8, 125, 1800)
+    assert (settings["learning_rate"], settings["halve_at"]) == (0.25, [500, 1000, 1500])
+    assert (settings["norm"], settings["beta_temporal"]) == ("frobenius", 0)
+    assert suites.solver_settings(paper, "s4", "proposed")["beta_temporal"] == 1
+    assert paper["seeds"] == [0, 1, 2]
+    assert paper["evaluation"]["size"] == 224
+    assert paper["datasets"]["ms3"]["drop_labels"] == {"general": ["Music"]}
+    assert not any(dataset["generated"] for dataset in paper["datasets"].values())
+
+
+@pytest.mark.parametrize("overlay", [None, "paper.yaml"])
+def test_tasks_are_those_that_aggregation_knows(config, overlay):
+    if overlay:
+        config = merge(config, load(overlay))
+    assert set(config["tasks"]) == set(TASKS)
+    for name, task in config["tasks"].items():
+        assert task["default_bank"] == TASKS[name].word_bank
+
+
+def test_the_published_numbers_are_printed_on_the_paper_suite_alone():
+    assert load("config.yaml")["tables"]["reported"] is None
+    assert (ROOT / load("paper.yaml")["tables"]["reported"]).is_file()
+
+
+# ---------------------------------------------------------------- the schema
+
+
+def resolve(schema, node):
+    while "$ref" in node:
+        node = {
+            **schema["$defs"][node["$ref"].rsplit("/", 1)[1]],
+            **{k: v for k, v in node.items() if k != "$ref"},
+        }
+    for part in node.get("allOf", []):
+        node = {
+            **node,
+            "properties": {**resolve(schema, part).get("properties", {}), **node.get("properties", {})},
+        }
+    return node
+
+
+def walk(schema, node, value, path=""):
+    """Yield (path, schema node) for every key of a configuration."""
+    node = resolve(schema, node)
+    for key, item in value.items():
+        below = node.get("properties", {}).get(key, node.get("additionalProperties"))
+        here = f"{path}.{key}".lstrip(".")
+        assert isinstance(below, dict), f"{here} is not in the schema"
+        yield here, below
+        if isinstance(item, dict):
+            yield from walk(schema, below, item, here)
+
+
+def test_every_key_has_a_description_and_a_type():
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    config = merge(load("config.yaml"), load("paper.yaml"))
+    named_by_user = re.compile(r"^(datasets|variants|tasks)\.[^.]+$")
+    for path, node in walk(schema, schema, config):
+        merged = resolve(schema, node)
+        assert {"type", "enum", "const", "oneOf", "allOf"} & set(merged), f"{path} has no type"
+        assert merged.get("description") or named_by_user.match(path), f"{path} has no description"
+
+
+def objects(node):
+    """Yield every part of the schema that describes a mapping."""
+    if isinstance(node, dict):
+        if node.get("type") == "object":
+            yield node
+        for value in node.values():
+            yield from objects(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from objects(value)
+
+
+def test_no_mapping_takes_unknown_keys():
+    for node in objects(yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))):
+        strict = node.get("additionalProperties", node.get("unevaluatedProperties", True))
+        assert strict is not True, f"takes any key: {str(node)[:100]}"
+
+
+def test_numbers_have_ranges():
+    def numbers(node):
+        if isinstance(node, dict):
+            kinds = node.get("type", [])
+            if {"integer", "number"} & set([kinds] if isinstance(kinds, str) else kinds):
+                yield node
+            for value in node.values():
+                yield from numbers(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from numbers(value)
+
+    for node in numbers(yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))):
+        assert {"minimum", "exclusiveMinimum"} & set(node), f"has no lower end: {node}"
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "wanted"),
+    [
+        ("sovler", {}, "sovler: unknown key"),
+        ("solver.stpes", 100, "solver.stpes: unknown key; known here: batch_size"),
+        ("solver.steps", "many", "solver.steps: 'many' is not of type 'integer'"),
+        ("solver.steps", 0, "solver.steps: 0 is less than the minimum"),
+        ("solver.norm", "l1", "solver.norm: 'l1' is not one of"),
+        ("device", "gpu", "device: 'gpu' is not one of"),
+        ("seeds", [], "seeds: [] should be non-empty"),
+        ("seeds", [0, 0], "seeds: [0, 0] has non-unique elements"),
+        ("datasets.s4.raeder", "s4", "datasets.s4.raeder: unknown key"),
+        ("datasets.s4.solver.beta", 1, "datasets.s4.solver.beta: unknown key"),
+        ("datasets.s4.shards", 0, "datasets.s4.shards: 0 is less than"),
+        (
+            "variants.proposed.solver.reduction",
+            "max",
+            "variants.proposed.solver.reduction: 'max' is not one of",
+        ),
+        ("models.clip.weight", "x", "models.clip.weight: unknown key"),
+        ("prompts.image", "A photo", "prompts.image: 'A photo' does not match"),
+        ("limit", 0, "limit: 0 is less than the minimum"),
+        ("tasks.s4.dataset", "s5", "tasks.s4.dataset: no dataset 's5'"),
+        ("tasks.s4.variants", ["no-max"], "tasks.s4.variants: no variant 'no-max'"),
+        ("tasks.s4.banks", ["specific"], "tasks.s4.default_bank: 'general' is not among its banks"),
+        ("solver.halve_at", [300, 200], "solver.halve_at: steps must ascend"),
+        ("world.snr_db", [2, -8], "world.snr_db: the lowest comes first"),
+        ("datasets.s4.subset", "v2", "datasets.s4.subset: belongs to the reader avss"),
+        ("variants.no-min.label", "proposed", "variants: every label must be unique"),
+    ],
+)
+def test_a_mistake_is_named_with_its_path(config, path, value, wanted):
+    assert wanted in problems(changed(config, path, value))
+
+
+@pytest.mark.parametrize("path", ["solver.steps", "datasets.ms3.root", "models.clap.window", "suite"])
+def test_a_missing_key_is_named_with_its_path(config, path):
+    *parents, last = path.split(".")
+    place = config
+    for key in parents:
+        place = place[key]
+    del place[last]
+    assert f"{path}: missing" in problems(config)
+
+
+def test_all_mistakes_are_listed_together(config):
+    config = changed(changed(config, "solver.stpes", 1), "device", "gpu")
+    assert "2 problem(s)" in problems(config)
+
+
+# ---------------------------------------------------------------- what a suite consists of
+
+
+def test_runs_cover_every_bank_and_the_ablations(config):
+    assert suites.runs(config, "s4") == [
+        ("general", "proposed"),
+        ("specific", "proposed"),
+        ("general", "shuffled-audio"),
+    ]
+    ade = suites.runs(config, "ade")
+    assert len(ade) == len(set(ade))
+    assert set(ade) == {
+        *((bank, "proposed") for bank in ("general", "specific")),
+        *(
+            ("general", variant)
+            for variant in ("no-min", "without-component", "without-penalty", "shuffled-audio")
+        ),
+        ("specific", "shuffled-audio"),
+    }
+    for task, options in config["tasks"].items():
+        assert set(suites.task_runs(config, task)) <= set(suites.runs(config, options["dataset"]))
+
+
+def test_settings_are_overridden_by_dataset_then_variant(config):
+    assert suites.solver_settings(config, "s4", "proposed")["beta_temporal"] == 1
+    assert suites.solver_settings(config, "ms3", "proposed")["beta_temporal"] == 0
+    assert suites.solver_settings(config, "s4", "without-penalty")["beta_penalty"] == 0
+    assert suites.solver_settings(config, "s4", "no-min")["reduction"] == "mean"
+    both = changed(config, "variants.no-min.solver", {"beta_temporal": 3.0})
+    assert suites.solver_settings(both, "s4", "no-min")["beta_temporal"] == 3
+
+
+def test_a_dataset_knows_its_folder_and_frames(config):
+    dataset = suites.dataset(config, "avss")
+    assert dataset["root"] == "results/miniature/world/avss"
+    assert (dataset["name"], dataset["split"], dataset["frame_seconds"]) == ("avss", "test", 1.0)
+    staged = suites.dataset(merge(config, load("paper.yaml")), "avss")
+    assert staged["root"] == "data/avss"
+    assert "frame_seconds" not in staged
+
+
+def test_the_solver_takes_every_setting(config):
+    from taco.conmf import Settings
+
+    for name in config["datasets"]:
+        for variant in config["variants"]:
+            Settings(init_seed=0, **suites.solver_settings(config, name, variant))
+
+
+# ---------------------------------------------------------------- environments
+
+
+def bare(requirement):
+    return re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9_.-]+", requirement).group(0)).lower()
+
+
+def pip_section(name):
+    dependencies = yaml.safe_load((ROOT / "envs" / name).read_text(encoding="utf-8"))["dependencies"]
+    return next(item["pip"] for item in dependencies if isinstance(item, dict))
+
+
+def pins():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    constraints = project["tool"]["uv"]["constraint-dependencies"]
+    return project, {bare(line): line.split("==")[1].strip() for line in constraints}
+
+
+def test_the_environment_has_exactly_the_projects_dependencies():
+    project, versions = pins()
+    wanted = {bare(line): versions[bare(line)] for line in project["project"]["dependencies"]}
+    found = {bare(line): line.split("==")[1] for line in pip_section("taco.yaml")}
+    assert found == wanted
+
+
+def test_the_optional_environment_has_the_same_versions():
+    _, versions = pins()
+    for line in pip_section("detectron2.yaml"):
+        if "==" in line:
+            assert line.split("==")[1] == versions[bare(line)]
+
+
+def test_direct_dependencies_agree_with_the_constraints():
+    project, versions = pins()
+    for line in project["project"]["dependencies"]:
+        version = line.partition("==")[2]
+        if version:
+            assert versions[bare(line)].startswith(version.rstrip("*")), line

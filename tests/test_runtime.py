@@ -1,0 +1,230 @@
+"""Devices, logs, whole files, digests of code, provenance."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from taco import runtime
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def cuda_is_there():
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def test_cpu_is_taken_when_asked_for(caplog):
+    with caplog.at_level(logging.INFO, logger="taco"):
+        device = runtime.setup("cpu", 1)
+    assert device.type == "cpu"
+    assert "device: cpu (asked for cpu), 1 threads" in caplog.text
+
+
+def test_cuda_never_falls_back(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(runtime.DeviceError, match="expected a CUDA device, found none"):
+        runtime.setup("cuda")
+    assert runtime.setup("auto").type == "cpu"
+
+
+def test_cuda_is_taken_where_there_is_one():
+    if not cuda_is_there():
+        pytest.skip("no CUDA device")
+    assert runtime.setup("auto").type == "cuda"
+    assert runtime.setup("cuda").type == "cuda"
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(runtime.DeviceError, match="found 'gpu'"):
+        runtime.setup("gpu")
+
+
+def test_threads_are_set():
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        runtime.setup("cpu", 2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_neither_torch_nor_snakemake_is_imported():
+    script = "import sys; import taco.runtime, taco.suites; print(sorted({'torch', 'snakemake', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_log_holds_everything_and_closes(tmp_path):
+    path = tmp_path / "logs" / "a.log"
+    with runtime.log_to(path) as log:
+        log.info("a step")
+        logging.getLogger("taco.inner").warning("a warning")
+    log.info("after")
+    text = path.read_text()
+    assert "a step" in text and "a warning" in text
+    assert "after" not in text
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "new" / "table.csv"
+    with runtime.atomic_write(path) as partial:
+        partial.write_text("content")
+        assert not path.exists()
+        assert partial.parent == path.parent
+    assert path.read_text() == "content"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_keeps_what_was_there(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="stop"), runtime.atomic_write(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError("stop")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_remains_of_dead_processes_go_and_those_of_live_ones_stay(tmp_path):
+    path = tmp_path / "table.csv"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    name = runtime.partial_path(path).name
+    leftover = tmp_path / name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    alive = tmp_path / name
+    elsewhere = tmp_path / f".{path.name}.anotherhost-{dead.pid}-00000000.partial"
+    for file in (leftover, alive, elsewhere):
+        file.write_text("half")
+    runtime.partial_path(path)
+    assert not leftover.exists()
+    assert alive.exists() and elsewhere.exists()
+
+
+def test_the_order_of_keys_does_not_change_a_digest():
+    assert runtime.digest({"a": 1, "b": [1, 2]}) == runtime.digest({"b": [1, 2], "a": 1})
+    assert runtime.digest({"a": 1}) != runtime.digest({"a": 2})
+    assert runtime.digest([1, 2]) != runtime.digest([2, 1])
+
+
+# ---------------------------------------------------------------- digest of code
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A script that uses taco.a, which uses taco.sub.b inside a function; taco.other is used by nobody."""
+    files = {
+        "scripts/run.py": "from taco import a\nprint(a.f())\n",
+        "taco/__init__.py": '"""Package."""\n',
+        "taco/a.py": 'def f():\n    """Doc."""\n    from .sub import b\n\n    return b.g()\n',
+        "taco/sub/__init__.py": "",
+        "taco/sub/b.py": "import json\nimport torch_not_installed_here\n\n\ndef g():\n    return 1  # one\n",
+        "taco/other.py": "x = 1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def code(project):
+    return runtime.code_digest(project / "scripts/run.py", project)
+
+
+def edit(project, name, old, new):
+    path = project / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("taco/sub/b.py", "# one", "# another comment"),
+        ("taco/a.py", "Doc.", "Other words."),
+        ("taco/a.py", "\n\n    return", "\n\n\n    return"),
+        ("taco/__init__.py", "Package.", "The package."),
+        ("taco/other.py", "x = 1", "x = 2"),
+        ("scripts/run.py", "print(a.f())", "print( a.f( ) )  # spaced"),
+    ],
+)
+def test_what_cannot_change_a_result_keeps_the_digest(project, name, old, new):
+    before = code(project)
+    edit(project, name, old, new)
+    assert code(project) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("taco/sub/b.py", "return 1", "return 2"),
+        ("taco/a.py", "b.g()", "b.g() + 1"),
+        ("taco/sub/__init__.py", "", "y = 1\n"),
+        ("scripts/run.py", "print", "repr"),
+    ],
+)
+def test_what_can_change_a_result_changes_the_digest(project, name, old, new):
+    before = code(project)
+    edit(project, name, old, new) if old else (project / name).write_text(new)
+    assert code(project) != before
+
+
+def test_touching_keeps_the_digest(project):
+    before = code(project)
+    os.utime(project / "taco/a.py", (1, 1))
+    assert code(project) == before
+
+
+def test_a_new_import_is_followed(project):
+    edit(project, "taco/a.py", "from .sub import b", "from .sub import b\n    import taco.other")
+    before = code(project)
+    edit(project, "taco/other.py", "x = 1", "x = 2")
+    assert code(project) != before
+
+
+def test_the_digest_of_a_real_stage_follows_its_modules():
+    import ast
+
+    tree = ast.parse((ROOT / "workflow_scripts/factorize.py").read_text())
+    names = runtime.imported_modules(tree, ROOT, "taco")
+    assert {"taco", "taco.cache", "taco.conmf", "taco.manifest", "taco.runtime", "taco.text"} <= names
+    assert "taco.tables" not in names
+
+
+# ---------------------------------------------------------------- provenance
+
+
+def test_provenance_is_json_and_names_what_matters():
+    config = {"suite": "miniature", "seed": 0}
+    record = json.loads(json.dumps(runtime.provenance(config, "cpu", {"clip_digest": "abc"})))
+    assert record["suite"] == "miniature"
+    assert record["config"] == config
+    assert record["config_digest"] == runtime.digest(config)
+    assert record["device"] == "cpu"
+    assert record["digests"] == {"clip_digest": "abc"}
+    assert record["packages"]["numpy"]
+
+
+def test_the_commit_says_when_files_differ(tmp_path):
+    assert runtime.git_commit(tmp_path) is None
+    script = """
+        git init -q . && git config user.email a@b && git config user.name c
+        echo 1 > file && git add file && git commit -q -m first
+    """
+    subprocess.run(["bash", "-ec", textwrap.dedent(script)], cwd=tmp_path, check=True)
+    clean = runtime.git_commit(tmp_path)
+    assert len(clean) == 40
+    (tmp_path / "file").write_text("2")
+    assert runtime.git_commit(tmp_path) == f"{clean}+changes"

@@ -1,0 +1,28 @@
+"""Check that everything the suite needs is there and whole, before anything is computed."""
+
+import io
+import json
+import logging
+from pathlib import Path
+
+from job import run
+from rich.console import Console
+
+from taco import doctor
+
+log = logging.getLogger("taco")
+
+
+def main(snakemake):
+    findings = doctor.examine(snakemake.config)
+    text = io.StringIO()
+    doctor.show(findings, snakemake.config["suite"], Console(file=text, width=160))
+    log.log(logging.WARNING if doctor.exit_code(findings) else logging.INFO, "\n%s", text.getvalue())
+    if doctor.exit_code(findings):
+        raise doctor.NotReadyError("The run cannot succeed as things are; the table above says what to do.")
+    records = json.dumps(doctor.as_records(findings), indent=2)
+    Path(snakemake.output[0]).write_text(records + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
