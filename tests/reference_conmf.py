@@ -5,6 +5,8 @@ Nothing is shared with :mod:`taco.conmf`, and nothing is clever: batched matrix 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch.nn.functional import gelu, layer_norm
 
@@ -77,7 +79,7 @@ def objective(x_i, x_a, w_i, w_a, v_i, v_a, anchors, settings, clips=None, expan
             row = v[samples, k_star]
             length = safe_norm(row, 1, keepdim=True)
             row = row / torch.where(length > 0, length, 1.0)
-            same = torch.tensor([float(a == b) for a, b in zip(clips, clips[1:])], dtype=row.dtype)
+            same = torch.tensor([float(a == b) for a, b in pairwise(clips)], dtype=row.dtype)
             pair = settings.beta_temporal * same * (row[:-1] * row[1:]).sum(1)
             value = value - torch.cat([pair, pair.new_zeros(1)])
     return value.sum(), k_star, ce, r_i, r_a, value

@@ -54,7 +54,7 @@ def descend(
     settings: Settings,
     anchors: Anchors,
     capture: Callable[[Callable[[], None]], Callable] | None = None,
-) -> Result:
+) -> tuple[Result, int]:
     """Solve a batch from its start: all steps, with what the settings ask to keep on the way.
 
     Parameters
@@ -66,16 +66,21 @@ def descend(
     capture : callable, optional
         Turns a function of no arguments into one that repeats its device work (:func:`cuda_graph`). ``None`` runs
         every step from the host.
+
+    Returns
+    -------
+    Result, and in how many (unit, seed) pairs the objective ended above its start.
     """
     step = make_step(batch, settings, anchors)
     runner = Runner(step, settings, capture)
     plateau = None if settings.tolerance is None else Plateau(settings, batch.lengths, step)
     trace: list[Tensor] = []
     checkpoints: dict[int, Result] = {}
-    final = None
+    final = first = None
     for i in _events(settings):
         runner.run_to(i)
         value = runner.measure()
+        first = value if first is None else first
         stopped = None if plateau is None else plateau.stopped.clone()
         if settings.trace_every and i % settings.trace_every == 0:
             trace.append(
@@ -94,7 +99,8 @@ def descend(
             checkpoints[i + 1] = final
         if plateau is not None and bool(plateau.stopped.all()):
             break
-    return _result(final, trace, checkpoints, settings)
+    risen = _sum_units(value, batch.lengths) > _sum_units(first, batch.lengths)
+    return _result(final, trace, checkpoints, settings), int(risen.sum())
 
 
 class Runner:
@@ -161,6 +167,7 @@ class Plateau:
         self.tolerance, self.patience = settings.tolerance, settings.patience
         s, r = step.image.shape[:2]
         device = step.image.x.device
+        self.lengths = lengths
         self.unit = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(device)
         self.best = torch.full((len(lengths), r), float("inf"), dtype=step.image.x.dtype, device=device)
         self.best_at = torch.zeros(len(lengths), r, dtype=torch.int64, device=device)
@@ -168,7 +175,7 @@ class Plateau:
 
     def look(self, i: int, value: Tensor) -> Tensor:
         """Pairs [S, R] that stop at step ``i``, given the objective [S, R] there."""
-        total = torch.zeros_like(self.best).index_add_(0, self.unit, value)
+        total = _sum_units(value, self.lengths)
         fallen = (total < self.best - self.tolerance * self.best.abs()) | self.best.isinf()
         self.best = torch.where(fallen, total, self.best)
         self.best_at[fallen] = i
@@ -177,9 +184,14 @@ class Plateau:
         return stopping
 
 
+def _sum_units(value: Tensor, lengths: list[int]) -> Tensor:
+    """Sums [units, R] of an objective [S, R] over the samples of each unit."""
+    return torch.stack([part.sum(0) for part in value.split(lengths)])
+
+
 def _events(settings: Settings) -> list[int]:
     """Steps (from 0) at which something is measured."""
-    events = {step - 1 for step in (*settings.checkpoints, settings.steps)}
+    events = {0} | {step - 1 for step in (*settings.checkpoints, settings.steps)}
     if settings.trace_every:
         events.update(range(0, settings.steps, settings.trace_every))
     if settings.tolerance is not None:

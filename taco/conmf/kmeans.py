@@ -10,6 +10,7 @@ from .settings import stream
 STARTS = 8
 ITERATIONS = 100
 MOVEMENT = 1e-4
+TIE = 1e-6
 
 
 def kmeans(tokens: Tensor, counts: Tensor, keys: list[str], n_clusters: int, seed: int = 0) -> Tensor:
@@ -42,7 +43,8 @@ def kmeans(tokens: Tensor, counts: Tensor, keys: list[str], n_clusters: int, see
     centres = _plus_plus(x, valid, uniforms.to(x))
     centres = _lloyd(x, valid, centres)
     inertia = (_distances(x, centres).amin(3) * valid[:, None]).sum(2)  # [S, starts]
-    best = inertia.argmin(1)
+    # Many starts end in the same clusters in another order; the first of them is taken, whatever the rounding.
+    best = (inertia <= inertia.amin(1, keepdim=True) * (1 + TIE)).to(torch.uint8).argmax(1)
     return centres[torch.arange(len(x), device=x.device), best].to(tokens.dtype)
 
 

@@ -82,17 +82,25 @@ class CoNMF:
         prepared = _prepare(self.anchors, image[0].dtype, self.device)
         capture = cuda_graph if self.device.type == "cuda" else None
 
-        def solve(batch: list[list[int]]) -> tuple[list[int], Result]:
+        def solve(batch: list[list[int]]) -> tuple[list[int], Result, int]:
             with torch.inference_mode():
                 order = [i for unit in batch for i in unit]
                 start = self._batch(batch, image, audio, keys, seeds, initial)
-                return order, descend(start, self.settings, prepared, capture)
+                return order, *descend(start, self.settings, prepared, capture)
 
-        collected = []
-        for order, result in self._run(solve, units, image, audio, len(seeds)):
+        collected, risen = [], 0
+        for order, result, worse in self._run(solve, units, image, audio, len(seeds)):
             collected.append((order, result))
+            risen += worse
             if progress is not None:
                 progress(len(order))
+        if risen:
+            warnings.warn(
+                f"co-NMF: the objective ended above its start in {risen} of {len(units) * len(seeds)} runs; "
+                "take a smaller learning_rate",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return _assemble(collected, len(image), seeds)
 
     def initial_factors(
@@ -224,7 +232,7 @@ def _halving(solve, batch):
         if len(batch) == 1:
             raise CoNMFError(
                 f"one {'clip' if len(batch[0]) > 1 else 'sample'} does not fit the memory: {error}"
-            )
+            ) from error
     torch.cuda.empty_cache()
     half = len(batch) // 2
     warnings.warn(
