@@ -194,9 +194,11 @@ def test_clips_that_are_parted_or_out_of_order_are_found(frame, dataset):
 def test_impossible_times_are_found(frame, dataset):
     frame.loc[0, "duration"] = 0.0
     frame.loc[1, "start"] = -1.0
+    frame.loc[2, "start"] = np.nan
     assert [problem.found for problem in problems_of(frame, dataset)] == [
         "start 0.0, duration 0.0 in sample 'a1b2_1'",
         "start -1.0, duration 1.0 in sample 'a1b2_2'",
+        "start nan, duration 1.0 in sample 'a1b2_3'",
     ]
 
 
@@ -205,7 +207,8 @@ def spoil(frame):
     image, mask, audio = frame["image"], frame["mask"], frame["audio"].unique()
     os.remove(image[0])
     Path(image[1]).write_bytes(b"")
-    Path(image[2]).write_bytes(Path(image[3]).read_bytes()[:200])
+    whole = Path(image[3]).read_bytes()
+    Path(image[2]).write_bytes(whole[: len(whole) // 2])
     Path(image[4]).write_text("<html>")
     Image.new("1", (24, 23)).save(mask[5])
     Image.fromarray(np.arange(24 * 24, dtype=np.uint8).reshape(24, 24)).save(mask[6])

@@ -127,7 +127,7 @@ def avss(
             if label == "v1s" and split == "train" and i > 0:
                 continue
             truth = np.zeros(size, dtype=np.uint8)
-            for place, name in enumerate(set(objects.split("_")) & set(AVSS_CLASSES)):
+            for place, name in enumerate(sorted(set(objects.split("_")) & set(AVSS_CLASSES))):
                 truth[5 * place : 5 * place + 4, 2 : 12 + i] = AVSS_CLASSES.index(name)
             mask = Image.fromarray(truth, mode="P")
             mask.putpalette([value for colour in VOC for value in colour])

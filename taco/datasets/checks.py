@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pandas as pd
 
 from taco.manifest import Problem
@@ -26,7 +27,8 @@ def file_problems(
     """
     workers = workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     images = list(dict.fromkeys(frame["image"]))
-    sounds = list(frame.groupby("audio", sort=False)["start"].max().items())
+    starts = frame["start"].where(np.isfinite(frame["start"]), 0.0)  # unusable times are reported elsewhere
+    sounds = list(starts.groupby(frame["audio"], sort=False).max().items())
     masked = frame[frame["mask"] != ""].drop_duplicates(["image", "mask", "class_id"]).to_dict("records")
     with ThreadPoolExecutor(workers) as pool:
         sizes = dict(zip(images, pool.map(_image_size, images), strict=True))
