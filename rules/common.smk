@@ -53,9 +53,7 @@ def world(wildcards):
 def sounds(wildcards):
     """Feature files that a solve reads: its own shard's, and all where sounds are exchanged between clips."""
     exchanged = suites.needs_other_sounds(config, wildcards.variant)
-    shards = (
-        suites.shards(config, wildcards.dataset) if exchanged else [wildcards.shard]
-    )
+    shards = suites.shards(config, wildcards.dataset) if exchanged else [wildcards.shard]
     return expand(
         "results/{suite}/features/{dataset}/{shard}.h5",
         shard=shards,

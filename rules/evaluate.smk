@@ -25,12 +25,8 @@ rule score:
     params:
         code=digest("score"),
         task=lambda wildcards: config["tasks"][wildcards.task],
-        dataset=lambda wildcards: suites.dataset(
-            config, config["tasks"][wildcards.task]["dataset"]
-        ),
+        dataset=lambda wildcards: suites.dataset(config, config["tasks"][wildcards.task]["dataset"]),
         runs=lambda wildcards: suites.task_runs(config, wildcards.task),
-        settings=settings(
-            "seed", "seeds", "variants", "decoding", "evaluation", "device"
-        ),
+        settings=settings("seed", "seeds", "variants", "decoding", "evaluation", "device"),
     script:
         "../workflow_scripts/score.py"

@@ -23,9 +23,7 @@ rule factorize:
         code=digest("factorize"),
         shards=lambda wildcards: len(suites.shards(config, wildcards.dataset)),
         sound=lambda wildcards: config["variants"][wildcards.variant]["sound"],
-        solver=lambda wildcards: suites.solver_settings(
-            config, wildcards.dataset, wildcards.variant
-        ),
+        solver=lambda wildcards: suites.solver_settings(config, wildcards.dataset, wildcards.variant),
         settings=settings("seed", "seeds", "device"),
     script:
         "../workflow_scripts/factorize.py"

@@ -27,9 +27,6 @@ rule tables:
     params:
         code=digest("tables"),
         config=config,
-        stages={
-            stage: digest(stage)
-            for stage in ["features", "text", "factorize", "score"]
-        },
+        stages={stage: digest(stage) for stage in ["features", "text", "factorize", "score"]},
     script:
         "../workflow_scripts/tables.py"

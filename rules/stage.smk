@@ -71,13 +71,15 @@ rule text:
         "../workflow_scripts/text.py"
 
 
-# Optional target: the shipped weights were made by it. It writes beside the other results; copy the files to
-# weights/ to use them.
+# Optional target: it made the shipped weights. It writes beside the other results; copy the files to weights/ to use them.
 rule train_miniature_models:
     output:
-        directory(expand("results/{suite}/models", suite=config["suite"])),
+        weights=expand(
+            "results/{suite}/models/{part}.safetensors", suite=config["suite"], part=["clip", "clap", "fcclip"]
+        ),
+        card=f"results/{config['suite']}/models/README.md",
     log:
-        expand("results/{suite}/logs/train_miniature_models.log", suite=config["suite"]),
+        f"results/{config['suite']}/logs/train_miniature_models.log",
     benchmark:
         f"results/{config['suite']}/benchmarks/train_miniature_models.tsv"
     conda:
@@ -89,6 +91,7 @@ rule train_miniature_models:
         runtime=240,
     params:
         code=digest("train_miniature_models"),
-        settings=settings("world", "models", "prompts", "device"),
+        seed=config["seed"],
+        models=config["models"],
     script:
         "../workflow_scripts/train_miniature_models.py"

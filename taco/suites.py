@@ -46,6 +46,15 @@ def check(config: Config, schema: str | Path) -> None:
         )
 
 
+def overlay(below: Config, above: Config) -> dict[str, Any]:
+    """Lay one configuration over another as Snakemake does: mappings key by key, everything else replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = overlay(merged[key], value) if both else value
+    return merged
+
+
 def _explain(error) -> Iterator[str]:
     """Yield ``path: expectation, finding`` for a schema error, with an unknown key's own path."""
     path = ".".join(str(key) for key in error.absolute_path)

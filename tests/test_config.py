@@ -15,15 +15,6 @@ ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = ROOT / "config/schemas/config.schema.yaml"
 
 
-def merge(below, above):
-    """Lay one configuration over another, as Snakemake does: mappings deeply, lists replaced."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
 def load(name):
     return yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8"))
 
@@ -56,11 +47,11 @@ def problems(config):
 def test_both_suites_are_valid():
     miniature = load("config.yaml")
     suites.check(miniature, SCHEMA)
-    suites.check(merge(miniature, load("paper.yaml")), SCHEMA)
+    suites.check(suites.overlay(miniature, load("paper.yaml")), SCHEMA)
 
 
 def test_the_paper_suite_has_the_papers_settings():
-    paper = merge(load("config.yaml"), load("paper.yaml"))
+    paper = suites.overlay(load("config.yaml"), load("paper.yaml"))
     settings = suites.solver_settings(paper, "ms3", "proposed")
     assert (settings["n_components"], settings["beta_penalty"], settings["steps"]) == (8, 125, 1800)
     assert (settings["learning_rate"], settings["halve_at"]) == (0.25, [500, 1000, 1500])
@@ -75,7 +66,7 @@ def test_the_paper_suite_has_the_papers_settings():
 @pytest.mark.parametrize("overlay", [None, "paper.yaml"])
 def test_tasks_are_those_that_aggregation_knows(config, overlay):
     if overlay:
-        config = merge(config, load(overlay))
+        config = suites.overlay(config, load(overlay))
     assert set(config["tasks"]) == set(TASKS)
     for name, task in config["tasks"].items():
         assert task["default_bank"] == TASKS[name].word_bank
@@ -117,7 +108,7 @@ def walk(schema, node, value, path=""):
 
 def test_every_key_has_a_description_and_a_type():
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    config = merge(load("config.yaml"), load("paper.yaml"))
+    config = suites.overlay(load("config.yaml"), load("paper.yaml"))
     named_by_user = re.compile(r"^(datasets|variants|tasks)\.[^.]+$")
     for path, node in walk(schema, schema, config):
         merged = resolve(schema, node)
@@ -248,7 +239,7 @@ def test_a_dataset_knows_its_folder_and_frames(config):
     dataset = suites.dataset(config, "avss")
     assert dataset["root"] == "results/miniature/world/avss"
     assert (dataset["name"], dataset["split"], dataset["frame_seconds"]) == ("avss", "test", 1.0)
-    staged = suites.dataset(merge(config, load("paper.yaml")), "avss")
+    staged = suites.dataset(suites.overlay(config, load("paper.yaml")), "avss")
     assert staged["root"] == "data/avss"
     assert "frame_seconds" not in staged
 

@@ -1,0 +1,98 @@
+"""Data and weights: `snakemake stage` brings or asks for all of them, and `doctor` is the first job of a run.
+
+Outputs are receipts. The data themselves are no outputs: Snakemake removes those of a job that fails or runs again,
+and 16 GB that were nearly there would be gone. A file's digest says whether it is the right one, so no job runs again
+because the code of staging has changed.
+"""
+
+from taco import doctor, staging
+
+SOURCES = staging.read_catalogue(staging.Settings.of(config["staging"]).catalogue)
+
+
+def brought_by(tool):
+    """Pattern of the names of all sources that a tool brings."""
+    return "|".join(name for name, source in SOURCES.items() if source.tool == tool)
+
+
+def lost(wildcards, output):
+    """Whether a receipt is there but the data has gone since: then the job runs again."""
+    source = SOURCES[wildcards.source]
+    return Path(output[0]).exists() and not source.place.exists()
+
+
+rule stage:
+    input:
+        expand(
+            "results/{suite}/staged/{source}.json",
+            suite=config["suite"],
+            source=doctor.required_sources(config),
+        ),
+    localrule: True
+
+
+# Plain addresses, by pooch. Staging runs where Snakemake runs: compute nodes often have no network.
+rule stage_url:
+    output:
+        "results/{suite}/staged/{source}.json",
+    log:
+        "results/{suite}/logs/staged/{source}.log",
+    benchmark:
+        "results/{suite}/benchmarks/staged/{source}.tsv"
+    wildcard_constraints:
+        source=brought_by("url"),
+    localrule: True
+    conda:
+        "../envs/taco.yaml"
+    params:
+        source="{source}",
+        staging=config["staging"],
+        lost=lost,
+    script:
+        "../workflow_scripts/stage_source.py"
+
+
+# Repositories of the Hugging Face hub, at pinned revisions.
+use rule stage_url as stage_hub with:
+    wildcard_constraints:
+        source=brought_by("hub"),
+
+
+# Google Drive, by gdown.
+use rule stage_url as stage_drive with:
+    wildcard_constraints:
+        source=brought_by("drive"),
+
+
+# Given on request: unpacks what was placed by hand, or says what to ask for and where to place it.
+use rule stage_url as stage_by_hand with:
+    wildcard_constraints:
+        source=brought_by("hand"),
+
+
+# Of VGGSound only the clips that ADE SP lists and does not hold.
+use rule stage_url as stage_sounds with:
+    input:
+        "results/{suite}/staged/ade.json",
+    wildcard_constraints:
+        source=brought_by("sounds"),
+
+
+# Runs again whenever anything that the suite needs has changed on disk. Others take its receipt as `ancient`, so that
+# they do not.
+rule doctor:
+    output:
+        "results/{suite}/doctor.json",
+    log:
+        "results/{suite}/logs/doctor.log",
+    benchmark:
+        "results/{suite}/benchmarks/doctor.tsv"
+    localrule: True
+    conda:
+        "../envs/taco.yaml"
+    params:
+        code=digest("doctor"),
+        state=doctor.fingerprint(config),
+        settings=settings("staging", "models", "banks", "datasets", "tasks"),
+    script:
+        "../workflow_scripts/doctor.py"

@@ -1,0 +1,333 @@
+"""The whole workflow on a very small world: it ends in tables, repeats nothing, survives a kill, says what is wrong.
+
+All runs use the shipped miniature models and go through Snakemake in a folder of their own.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("Snakefile", "rules", "workflow_scripts", "taco", "config", "envs", "profiles")
+OVERLAY = """
+limit: 2
+threads: 1
+world:
+  clips:
+    s4: {train: 1, val: 1, test: 3}
+    ms3: {train: 1, val: 1, test: 3}
+    avss: {train: 1, val: 1, test: 2}
+    ade: {train: 1, val: 1, test: 3}
+solver: {steps: 6, halve_at: [3], trace_every: 2}
+tables: {bootstrap_samples: 100}
+"""
+RESULTS = Path("results/miniature")
+
+
+def make_project(folder):
+    """A checkout of its own: copies, so that a test may edit them, and a link to the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in CODE:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "weights").symlink_to(ROOT / "weights")
+    (folder / "small.yaml").write_text(OVERLAY)
+    return folder
+
+
+def command(*arguments, overlay=True):
+    base = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor"]
+    return [*base, *(["--configfile", "small.yaml"] if overlay else []), *arguments]
+
+
+def environment():
+    """One thread per process: several fight over the cores and lose."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def snakemake(folder, *arguments, overlay=True, check=True):
+    done = subprocess.run(
+        command(*arguments, overlay=overlay),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, output[-6000:]
+    return done.returncode, output
+
+
+def planned(folder, *arguments):
+    """Names of the rules that a dry run would run."""
+    _, output = snakemake(folder, "--dry-run", *arguments)
+    if "Nothing to be done" in output:
+        return set()
+    lines = [line.split() for line in output.splitlines()]
+    words = [line[1].rstrip(":") for line in lines if len(line) == 2 and line[0] in ("rule", "localrule")]
+    assert words, output[-3000:]
+    return set(words) - {"all"}
+
+
+def table_bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / RESULTS / "tables").iterdir())}
+
+
+def contents(path):
+    """Every array of an HDF5 file by name."""
+    arrays = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: arrays.update({name: item[()]} if isinstance(item, h5py.Dataset) else {})
+        )
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project whose default target has run to its end."""
+    folder = make_project(tmp_path_factory.mktemp("workflow") / "project")
+    snakemake(folder)
+    return folder
+
+
+# ---------------------------------------------------------------- a complete run
+
+
+def test_the_default_target_ends_in_tables(finished):
+    tables = table_bytes(finished)
+    assert {"table2.csv", "table2.md", "table3.csv", "table3.md", "intervals.csv"} <= set(tables)
+    for name, content in tables.items():
+        assert b"miniature suite" in content, name
+    columns = (
+        "table,dataset,method,variant,word_bank,metric,mean,std,n_seeds,n_samples,"
+        "reported_mean,reported_std,release_mean,release_std,source"
+    )
+    assert tables["table2.csv"].decode().splitlines()[0] == columns
+
+
+def test_tables_hold_every_method_and_no_number_of_others(finished):
+    table = pd.read_csv(finished / RESULTS / "tables/table2.csv")
+    assert {"TACO", "U only", "A-FC-CLIP", "whole image", "random mask", "oracle mask"} <= set(
+        table["method"]
+    )
+    assert "shuffled audio" in set(table["variant"])
+    assert table["mean"].between(0, 100).all()
+    assert table[["reported_mean", "reported_std", "release_mean", "release_std"]].isna().all(axis=None)
+    seeds = table.set_index(["method", "variant"])["n_seeds"]
+    assert set(seeds["TACO", "proposed"]) == {3}
+    assert set(seeds["oracle mask", "control"]) == {1}
+    assert set(table.loc[table["dataset"] == "S4", "n_samples"]) == {10}  # two clips of five frames
+    ablations = set(pd.read_csv(finished / RESULTS / "tables/table3.csv")["variant"])
+    assert {"no-min", "w/o component", "w/o penalty"} <= ablations
+
+
+def test_the_oracle_bounds_every_binary_score(finished):
+    table = pd.read_csv(finished / RESULTS / "tables/table2.csv")
+    table = table[(table["dataset"] == "S4") & (table["metric"] == "mask-IoU")].set_index(
+        ["method", "variant"]
+    )
+    oracle = table.loc[("oracle mask", "control"), "mean"]
+    others = table[~table.index.isin([("oracle mask", "control")])]
+    assert (others["mean"] <= oracle + 1e-9).all()
+
+
+def test_factors_are_what_the_solver_promises(finished):
+    factors = contents(finished / RESULTS / "factors/s4/general/proposed/0.h5")
+    seeds, components = 3, 8
+    assert factors["image_activations"].shape[:2] == (10, seeds)
+    assert factors["image_activations"].shape[-1] == components
+    assert (factors["image_activations"] >= 0).all() and (factors["image_activations"] <= 1).all()
+    assert (factors["image_factors"] >= 0).all()
+    np.testing.assert_array_equal(factors["k_star"], factors["cross_entropy"].argmin(-1))
+
+
+def test_exchanged_sounds_change_the_sound_alone(finished):
+    own = contents(finished / RESULTS / "factors/ade/general/proposed/0.h5")
+    other = contents(finished / RESULTS / "factors/ade/general/shuffled-audio/0.h5")
+    assert not np.array_equal(own["audio_factors"], other["audio_factors"])
+    assert list(own["sample_ids"]) == list(other["sample_ids"])
+
+
+def test_provenance_says_what_made_the_results(finished):
+    record = json.loads((finished / RESULTS / "provenance.json").read_text())
+    assert record["suite"] == "miniature"
+    assert record["device"].startswith(("cpu", "cuda"))
+    assert record["config"]["limit"] == 2
+    assert {"clip_digest", "factorize"} <= set(record["digests"])
+
+
+def test_every_job_left_a_log_that_names_its_device(finished):
+    logs = finished / RESULTS / "logs"
+    assert "device: " in (logs / "factorize/s4/general/proposed/0.log").read_text()
+    assert "device: " in (logs / "features/s4/0.log").read_text()
+    assert list((finished / RESULTS / "benchmarks").rglob("*.tsv"))
+
+
+# ---------------------------------------------------------------- what runs again
+
+
+def test_a_second_run_does_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in (finished / RESULTS).rglob("*") if path.is_file()}
+    _, output = snakemake(finished)
+    assert "Nothing to be done" in output
+    assert {
+        path: path.stat().st_mtime_ns for path in (finished / RESULTS).rglob("*") if path.is_file()
+    } == before
+
+
+@contextlib.contextmanager
+def edited(path, old, new):
+    text = path.read_text()
+    assert old in text, f"{path} no longer holds {old!r}"
+    path.write_text(text.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+def test_touching_code_repeats_nothing(finished):
+    for name in ("workflow_scripts/factorize.py", "taco/cache.py", "rules/factorize.smk"):
+        (finished / name).touch()
+    assert planned(finished) == set()
+
+
+def test_a_comment_repeats_nothing(finished):
+    path = finished / "taco/aggregate.py"
+    with edited(path, '"""', '# a comment\n"""'):
+        assert planned(finished) == set()
+
+
+def test_an_edit_repeats_exactly_the_stages_that_use_it(finished):
+    with edited(finished / "taco/tables.py", "class TableError", "UNUSED = 1\n\n\nclass TableError"):
+        assert planned(finished) == {"tables"}
+    with edited(finished / "taco/conmf/settings.py", "DEFAULT_RATE", "UNUSED = 1\nDEFAULT_RATE"):
+        assert planned(finished) == {"factorize", "score", "tables"}
+
+
+def test_a_solver_setting_repeats_solving_and_what_follows(finished):
+    assert planned(finished, "--config", 'solver={"beta_penalty": 77.0}') == {"factorize", "score", "tables"}
+
+
+def test_a_resolution_repeats_scoring_and_what_follows(finished):
+    assert planned(finished, "--config", 'evaluation={"size": 62}') == {"score", "tables"}
+
+
+# ---------------------------------------------------------------- kill and resume
+
+
+def copy_until_features(source, target):
+    """A project in which everything before the solver has been done."""
+    shutil.copytree(source, target, symlinks=True)
+    for name in ("factors", "scores", "tables"):
+        shutil.rmtree(target / RESULTS / name)
+    (target / RESULTS / "provenance.json").unlink()
+    return target
+
+
+def kill_midway(folder):
+    """Start a run and SIGKILL it, with all its jobs, while the second factorization is under way."""
+    factors = folder / RESULTS / "factors"
+    with open(folder / "killed.log", "w") as log:
+        process = subprocess.Popen(
+            command(), cwd=folder, stdout=log, stderr=log, env=environment(), start_new_session=True
+        )
+        deadline = time.monotonic() + 240
+        while process.poll() is None and time.monotonic() < deadline:
+            done = list(factors.rglob("0.h5")) if factors.exists() else []
+            if done and list(factors.rglob(".0.h5.*.partial")):
+                break
+            if len(done) >= 3:
+                break
+            time.sleep(0.01)
+        running = process.poll() is None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert running, (folder / "killed.log").read_text()[-3000:]
+    return len(list(factors.rglob("0.h5")))
+
+
+def test_a_killed_run_resumes_and_ends_with_the_same_numbers(finished, tmp_path):
+    folder = copy_until_features(finished, tmp_path / "project")
+    completed = kill_midway(folder)
+    total = len(list((finished / RESULTS / "factors").rglob("0.h5")))
+    assert 0 < completed < total
+    snakemake(folder, "--unlock")
+    snakemake(folder)
+    assert table_bytes(folder) == table_bytes(finished)
+    for path in sorted((finished / RESULTS / "factors").rglob("0.h5")):
+        again = contents(folder / path.relative_to(finished))
+        for name, values in contents(path).items():
+            np.testing.assert_array_equal(again[name], values, err_msg=f"{path} {name}")
+    assert not list((folder / RESULTS).rglob("*.partial"))
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def test_a_misspelt_key_stops_at_once_with_its_path(tmp_path):
+    folder = make_project(tmp_path / "project")
+    code, output = snakemake(folder, "--dry-run", "--config", 'solver={"stpes": 5}', check=False)
+    assert code != 0
+    assert "solver.stpes: unknown key" in output
+    assert "Traceback" not in output
+
+
+def test_bad_files_are_listed_together_before_features_are_computed(finished, tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder, symlinks=True)
+    for name in ("manifests", "features", "proposals", "factors", "scores", "tables"):
+        shutil.rmtree(folder / RESULTS / name)
+    (folder / RESULTS / "text.h5").unlink()
+    frames = sorted((folder / RESULTS / "world/ade/frames").glob("adetest*"))
+    frames[0].write_bytes(b"no image")
+    sounds = sorted((folder / RESULTS / "world/ade/audio").glob("adetest*"))
+    sounds[1].write_bytes(b"")
+    code, output = snakemake(folder, str(RESULTS / "features/ade/0.h5"), check=False)
+    assert code != 0
+    assert frames[0].name in output and sounds[1].name in output
+    assert "ManifestError" in output and "Traceback" not in output
+    assert not (folder / RESULTS / "features").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
+    folder = make_project(tmp_path / "project")
+    (folder / "results").write_text("in the way")
+    code, output = snakemake(folder, check=False)
+    assert code != 0
+    assert "results" in output
+
+
+def test_the_paper_suite_can_be_planned_without_its_data(tmp_path):
+    folder = make_project(tmp_path / "project")
+    _, output = snakemake(
+        folder, "--dry-run", "--quiet", "rules", "--configfile", "config/paper.yaml", overlay=False
+    )
+    counts = dict(
+        line.split() for line in output.splitlines() if line.startswith(("features", "factorize", "score"))
+    )
+    assert int(counts["features"]) == 8 + 1 + 16 + 2
+    assert int(counts["factorize"]) == 3 * (8 + 1 + 16) + 7 * 2
+
+
+def test_the_paper_suite_says_what_is_missing(tmp_path):
+    folder = make_project(tmp_path / "project")
+    target = "results/paper/manifests/s4.parquet"
+    code, output = snakemake(folder, target, "--configfile", "config/paper.yaml", overlay=False, check=False)
+    assert code != 0
+    assert "data/avsbench" in output and "ManifestError" in output

@@ -1,0 +1,81 @@
+"""Draw all figures from score rows, example maps, objective traces and the run over steps."""
+
+import logging
+from contextlib import ExitStack
+
+import numpy as np
+import pandas as pd
+from job import run
+
+from taco import aggregate, exhibits, figures, manifest
+from taco.cache import open_cache
+from taco.examples import Source, sound_grid
+from taco.text import CLASSES, Text
+
+log = logging.getLogger("taco")
+
+
+def sources(stack, inputs, params, rows):
+    """Examples of each task."""
+    text = Text(inputs.text)
+    grid = sound_grid(params.clap["architecture"])
+    frames = {name: manifest.read(path) for name, path in zip(params.datasets, inputs.manifests, strict=True)}
+    found = {}
+    for task, path in zip(params.tasks, inputs.examples, strict=True):
+        cache = stack.enter_context(open_cache(path, "examples", {"task": task}))
+        dataset = cache.attributes["dataset"]
+        found[task] = Source(
+            task,
+            frames[dataset],
+            rows[rows["task"] == task],
+            cache,
+            text.labels(dataset, cache.attributes["words"]),
+            text.labels(dataset, CLASSES).names,
+            window=params.clap["window"],
+            grid=grid,
+            seed=params.settings["seed"],
+        )
+    return found
+
+
+def traces(paths):
+    """Objective of the proposed method by dataset: (steps, values [R, S, L])."""
+    parts = {}
+    for path in paths:
+        with open_cache(path, "factors", {"variant": "proposed"}, verify=False) as cache:
+            values = np.stack([cache["objective"][i] for i in range(len(cache.sample_ids))], axis=1)
+            parts.setdefault(cache.attributes["dataset"], []).append(
+                (cache.attributes["objective_steps"], values)
+            )
+    titles = {task.lower(): options.title for task, options in aggregate.TASKS.items()}
+    return {
+        titles.get(name, name.upper()): (
+            shards[0][0],
+            np.concatenate([values for _, values in shards], axis=1),
+        )
+        for name, shards in parts.items()
+    }
+
+
+def main(snakemake):
+    inputs, params = snakemake.input, snakemake.params
+    rows = aggregate.load_rows(inputs.scores)
+    with ExitStack() as stack:
+        evidence = exhibits.Evidence(
+            suite=params.settings["suite"],
+            sources=sources(stack, inputs, params, rows),
+            rows=rows,
+            histograms=aggregate.load_histograms(inputs.histograms),
+            traces=traces(inputs.factors),
+            steps=pd.read_csv(inputs.steps),
+            n_rows=params.settings["figures"]["rows"],
+            seed=params.settings["seed"],
+        )
+        for name in params.settings["figures"]["which"]:
+            paths = [path for path in snakemake.output if path.rsplit("/", 1)[1].rsplit(".", 1)[0] == name]
+            figures.save(exhibits.FIGURES[name](evidence), paths)
+            log.info("%s drawn", name)
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
