@@ -81,6 +81,7 @@ def oracle_union(masks, truth):
     masks, truth = np.asarray(masks, dtype=bool), np.asarray(truth, dtype=bool)
     if masks.ndim != 3 or masks.shape[1:] != truth.shape:
         raise ValueError(f"masks {masks.shape} must be [Q, H, W] over the truth's {truth.shape}")
+    masks = masks[(masks & truth).any(axis=(1, 2))]  # the others can only lower the IoU
     flat = masks.reshape(len(masks), truth.size).astype(np.float32)  # [Q, P]; sums below 2^24 are exact
     wanted = truth.ravel()
     union = np.zeros(truth.size, dtype=bool)
