@@ -17,7 +17,7 @@ from msclap.models.htsat import HTSAT_Swin_Transformer
 from torch import Tensor, nn
 from transformers import AutoTokenizer, GPT2Config, GPT2Model
 
-from taco.weights import load_weights
+from taco.weights import check_folder, load_weights
 
 
 def assemble(cls: type[nn.Module], **parts: Any) -> nn.Module:
@@ -36,7 +36,9 @@ def build(architecture: str | Path) -> CLAP:
     ----------
     architecture : str or Path
         JSON file with ``audio`` (arguments of HTS-AT), ``spectrogram`` (its front end), ``text``
-        (arguments of ``GPT2Config``), ``projection`` (width of the shared space).
+        (arguments of ``GPT2Config``), ``projection`` (width of the shared space); for `load` and its
+        like also ``text_length`` and ``constant_buffers`` (patterns of the buffers that only some versions
+        of the libraries save).
 
     Returns
     -------
@@ -54,10 +56,17 @@ def build(architecture: str | Path) -> CLAP:
     htsat = HTSAT_Swin_Transformer(config=front_end, **config["audio"])
     width = config["projection"]
     audio = assemble(
-        AudioEncoder, base=assemble(HTSATWrapper, htsat=htsat), projection=Projection(htsat.num_features, width)
+        AudioEncoder,
+        base=assemble(HTSATWrapper, htsat=htsat),
+        projection=Projection(htsat.num_features, width),
     )
     gpt2 = GPT2Model(GPT2Config(**config["text"]))
-    text = assemble(TextEncoder, text_model="gpt2", base=gpt2, projection=Projection(gpt2.config.n_embd, width))
+    text = assemble(
+        TextEncoder,
+        text_model="gpt2",
+        base=gpt2,
+        projection=Projection(gpt2.config.n_embd, width),
+    )
     logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
     return assemble(CLAP, audio_encoder=audio, caption_encoder=text, logit_scale=logit_scale).eval()
 
@@ -78,14 +87,16 @@ def load(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> "Frozen
         When the file is missing or its keys and shapes are not exactly those of the model.
     """
     model = build(spec["architecture"])
-    model.load_state_dict(load_weights(spec["weights"], model.state_dict()))
-    length = json.loads(Path(spec["architecture"]).read_text())["text_length"]
+    config = json.loads(Path(spec["architecture"]).read_text())
+    constants = config.get("constant_buffers", ())
+    model.load_state_dict(load_weights(spec["weights"], model.state_dict(), constants))
     tokenizer = load_tokenizer(spec["tokenizer"])
-    return FrozenCLAP(model.to(device), tokenizer, length, spec["sample_rate"], spec["window"])
+    return FrozenCLAP(model.to(device), tokenizer, config["text_length"], spec["sample_rate"], spec["window"])
 
 
 def load_tokenizer(folder: str | Path):
     """Load a GPT-2 style tokenizer from disk; its padding token is ``!``, as in msclap."""
+    folder = check_folder(folder, "a GPT-2 style tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     tokenizer.add_special_tokens({"pad_token": "!"})
     return tokenizer

@@ -6,6 +6,7 @@ projection, so that it lies in the space shared with text (Sec. 3.3).
 """
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,30 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taco.weights import load_weights
+from taco.weights import check_folder, load_weights
 
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
 PIXEL_STD = (68.5005327, 66.6321579, 70.3231630)
 PADDING_MULTIPLE = 32
 
 
-def register_backbone(name: str, arguments: Mapping[str, Any]) -> None:
+def register_backbone(name: str, arguments: Mapping[str, Any]) -> str:
     """Register a ConvNeXt of arbitrary size with timm, as open_clip knows its towers by name only.
 
     Parameters
     ----------
     name : str
-        Name under which ``timm.create_model`` finds it.
+        Stem of the name.
     arguments : mapping
         Arguments of ``timm.models.convnext.ConvNeXt`` (depths, dims, output_stride, ...).
+
+    Returns
+    -------
+    str
+        The name under which ``timm.create_model`` finds it. It depends on the arguments too: a second
+        size or stride in the same process must not get the first one's.
     """
+    name = f"{name}_{zlib.crc32(json.dumps(arguments, sort_keys=True).encode()):08x}"
 
     def entrypoint(pretrained: bool = False, **kwargs: Any) -> ConvNeXt:
         if pretrained:
@@ -49,7 +57,9 @@ def register_backbone(name: str, arguments: Mapping[str, Any]) -> None:
 
     entrypoint.__name__ = name
     entrypoint.__module__ = __name__
-    timm.models.register_model(entrypoint)
+    if not timm.is_model(name):
+        timm.models.register_model(entrypoint)
+    return name
 
 
 def build(architecture: str | Path, **backbone: Any) -> open_clip.CLIP:
@@ -71,11 +81,11 @@ def build(architecture: str | Path, **backbone: Any) -> open_clip.CLIP:
     if not str(architecture).endswith(".json"):
         return open_clip.create_model(str(architecture), pretrained=None).eval()
     config = json.loads(Path(architecture).read_text())
-    arguments = {**config.pop("backbone"), **backbone}
-    if config["vision_cfg"]["timm_model_name"] not in timm.list_models():
-        register_backbone(config["vision_cfg"]["timm_model_name"], arguments)
-    model = open_clip.CLIP(**config).eval()
-    return model
+    tower = config["vision_cfg"]
+    tower["timm_model_name"] = register_backbone(
+        tower["timm_model_name"], {**config.pop("backbone"), **backbone}
+    )
+    return open_clip.CLIP(**config).eval()
 
 
 def load_tokenizer(architecture: str | Path, tokenizer: str | Path | None):
@@ -83,7 +93,7 @@ def load_tokenizer(architecture: str | Path, tokenizer: str | Path | None):
     if tokenizer is None:
         return open_clip.get_tokenizer(str(architecture))
     length = json.loads(Path(architecture).read_text())["text_cfg"]["context_length"]
-    return HFTokenizer(str(tokenizer), context_length=length)
+    return HFTokenizer(str(check_folder(tokenizer, "CLIP's tokenizer")), context_length=length)
 
 
 def load(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> "FrozenCLIP":
@@ -138,7 +148,9 @@ class FrozenCLIP:
         """Channels of the four stages."""
         return [stage.blocks[-1].mlp.fc2.out_features for stage in self.trunk.stages]
 
-    def prepare(self, images: Sequence[np.ndarray], mode: str = "fcclip") -> tuple[Tensor, list[tuple[int, int]]]:
+    def prepare(
+        self, images: Sequence[np.ndarray], mode: str = "fcclip"
+    ) -> tuple[Tensor, list[tuple[int, int]]]:
         """Resize, normalise and pad images.
 
         Parameters

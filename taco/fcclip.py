@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taco.weights import check_state, load_weights, read_state
+from taco.fcclip_names import from_official
+from taco.weights import WeightsError, check_state, load_weights, read_state
 
 
 @dataclass(frozen=True)
@@ -53,27 +54,23 @@ class FCCLIPHead(nn.Module):
         Sizes, as arguments of ``transformers.Mask2FormerConfig``.
     """
 
-    def __init__(
-        self, feature_channels: Sequence[int], embed_dim: int, **mask2former: Any
-    ):
+    def __init__(self, feature_channels: Sequence[int], embed_dim: int, **mask2former: Any):
         super().__init__()
         from transformers import Mask2FormerConfig
         from transformers.models.mask2former import modeling_mask2former as library
 
         config = Mask2FormerConfig(**mask2former)
         hidden = config.hidden_dim
-        self.pixel_decoder = library.Mask2FormerPixelDecoder(
-            config, list(feature_channels)
-        )
-        self.transformer = library.Mask2FormerTransformerModule(
-            config.feature_size, config
-        )
-        self.mask_pooling_proj = nn.Sequential(
-            nn.LayerNorm(hidden), nn.Linear(hidden, hidden)
-        )
-        self.class_embed = library.Mask2FormerMLPPredictionHead(
-            hidden, hidden, embed_dim
-        )
+        if config.feature_size != hidden or config.enforce_input_projection:
+            # The library keeps such projections outside its state dict, so they would stay random after loading.
+            raise ValueError(
+                f"FC-CLIP head: expected feature_size equal to hidden_dim and no enforced input projection, found "
+                f"{config.feature_size}, {hidden} and {config.enforce_input_projection}"
+            )
+        self.pixel_decoder = library.Mask2FormerPixelDecoder(config, list(feature_channels))
+        self.transformer = library.Mask2FormerTransformerModule(config.feature_size, config)
+        self.mask_pooling_proj = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden))
+        self.class_embed = library.Mask2FormerMLPPredictionHead(hidden, hidden, embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.void_embedding = nn.Embedding(1, embed_dim)
         # transformers leaves this one uninitialised outside from_pretrained.
@@ -100,9 +97,7 @@ class FCCLIPHead(nn.Module):
             output_attentions=False,
             return_dict=True,
         )
-        decoded = self.transformer(
-            list(pixels.multi_scale_features), pixels.mask_features
-        )
+        decoded = self.transformer(list(pixels.multi_scale_features), pixels.mask_features)
         masks = list(decoded.masks_queries_logits)
         queries = decoded.intermediate_hidden_states[-1].transpose(0, 1)
         pooled = mask_pooling(pixels.mask_features, masks[-1])
@@ -124,9 +119,7 @@ def mask_pooling(features: Tensor, masks: Tensor) -> Tensor:
         An empty mask gives zeros.
     """
     if masks.shape[-2:] != features.shape[-2:]:
-        masks = F.interpolate(
-            masks, size=features.shape[-2:], mode="bilinear", align_corners=False
-        )
+        masks = F.interpolate(masks, size=features.shape[-2:], mode="bilinear", align_corners=False)
     inside = (masks.detach() > 0).to(features.dtype)
     weights = inside / (inside.sum(dim=(-1, -2), keepdim=True) + 1e-8)
     return torch.einsum("bchw,bqhw->bqc", features, weights)
@@ -135,9 +128,7 @@ def mask_pooling(features: Tensor, masks: Tensor) -> Tensor:
 def build(architecture: str | Path, clip) -> FCCLIPHead:
     """Build an untrained head for a `taco.clip.FrozenCLIP` from a JSON file of Mask2Former sizes."""
     sizes = json.loads(Path(architecture).read_text())
-    return FCCLIPHead(
-        clip.channels, clip.model.text_projection.shape[-1], **sizes
-    ).eval()
+    return FCCLIPHead(clip.channels, clip.model.text_projection.shape[-1], **sizes).eval()
 
 
 def load(spec: Mapping[str, Any], clip, device: str | torch.device = "cpu") -> "FCCLIP":
@@ -160,94 +151,17 @@ def load(spec: Mapping[str, Any], clip, device: str | torch.device = "cpu") -> "
     if Path(spec["weights"]).suffix == ".safetensors":
         state = load_weights(spec["weights"], head.state_dict())
     else:
-        state = from_official(read_state(spec["weights"]))
+        state = _read_official(spec["weights"])
         check_state(spec["weights"], state, head.state_dict())
     head.load_state_dict(state)
     return FCCLIP(head.to(device), clip)
 
 
-# Official name -> ours, by the longest matching prefix; `{i}` stands for a layer's number.
-_PIXEL, _DECODER = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
-_LAYER = "transformer.decoder.layers.{i}."
-OFFICIAL_NAMES = {
-    "void_embedding.": "void_embedding.",
-    _PIXEL + "input_proj.": "pixel_decoder.input_projections.",
-    _PIXEL + "transformer.level_embed": "pixel_decoder.level_embed",
-    _PIXEL
-    + "transformer.encoder.layers.{i}.self_attn.": "pixel_decoder.encoder.layers.{i}.self_attn.",
-    _PIXEL
-    + "transformer.encoder.layers.{i}.norm1.": "pixel_decoder.encoder.layers.{i}.self_attn_layer_norm.",
-    _PIXEL
-    + "transformer.encoder.layers.{i}.norm2.": "pixel_decoder.encoder.layers.{i}.final_layer_norm.",
-    _PIXEL
-    + "transformer.encoder.layers.{i}.linear1.": "pixel_decoder.encoder.layers.{i}.fc1.",
-    _PIXEL
-    + "transformer.encoder.layers.{i}.linear2.": "pixel_decoder.encoder.layers.{i}.fc2.",
-    _PIXEL + "mask_features.": "pixel_decoder.mask_projection.",
-    _PIXEL + "adapter_1.norm.": "pixel_decoder.adapter_1.1.",
-    _PIXEL + "adapter_1.": "pixel_decoder.adapter_1.0.",
-    _PIXEL + "layer_1.norm.": "pixel_decoder.layer_1.1.",
-    _PIXEL + "layer_1.": "pixel_decoder.layer_1.0.",
-    _DECODER + "transformer_self_attention_layers.{i}.self_attn.": _LAYER
-    + "self_attn.",
-    _DECODER + "transformer_self_attention_layers.{i}.norm.": _LAYER
-    + "self_attn_layer_norm.",
-    _DECODER + "transformer_cross_attention_layers.{i}.multihead_attn.": _LAYER
-    + "cross_attn.",
-    _DECODER + "transformer_cross_attention_layers.{i}.norm.": _LAYER
-    + "cross_attn_layer_norm.",
-    _DECODER + "transformer_ffn_layers.{i}.linear1.": _LAYER + "fc1.",
-    _DECODER + "transformer_ffn_layers.{i}.linear2.": _LAYER + "fc2.",
-    _DECODER + "transformer_ffn_layers.{i}.norm.": _LAYER + "final_layer_norm.",
-    _DECODER + "decoder_norm.": "transformer.decoder.layernorm.",
-    _DECODER + "query_feat.": "transformer.queries_features.",
-    _DECODER + "query_embed.": "transformer.queries_embedder.",
-    _DECODER + "level_embed.": "transformer.level_embed.",
-    _DECODER
-    + "mask_embed.layers.{i}.": "transformer.decoder.mask_predictor.mask_embedder.{i}.0.",
-    _DECODER + "_mask_pooling_proj.": "mask_pooling_proj.",
-    _DECODER + "class_embed.layers.{i}.": "class_embed.{i}.0.",
-    _DECODER + "logit_scale": "logit_scale",
-}
-NOT_OURS = ("backbone.", "criterion.")
-
-
-def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of an official FC-CLIP checkpoint; those of its CLIP tower are dropped.
-
-    Raises
-    ------
-    KeyError
-        On a name that is neither known nor known to be dropped.
-    """
-    renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if key.startswith(NOT_OURS):
-            continue
-        name = _rename(key)
-        if ".self_attn.in_proj_" in name and name.startswith("transformer."):
-            stem, kind = name.rsplit("in_proj_", 1)
-            for part, tensor in zip("qkv", value.chunk(3), strict=True):
-                renamed[f"{stem}{part}_proj.{kind}"] = tensor
-        else:
-            renamed[name] = value
-    return renamed
-
-
-def _rename(key: str) -> str:
-    parts = key.split(".")
-    numbers = [part for part in parts if part.isdigit()]
-    for number in (*numbers, None):
-        # Only the layer's number is a wildcard, so try each number of the key in its place.
-        template = key if number is None else key.replace(f".{number}.", ".{i}.", 1)
-        for prefix in sorted(OFFICIAL_NAMES, key=len, reverse=True):
-            if template.startswith(prefix):
-                return (OFFICIAL_NAMES[prefix] + template[len(prefix) :]).replace(
-                    "{i}", number or ""
-                )
-    raise KeyError(
-        f"{key}: not a tensor of FC-CLIP (ConvNeXt-L, cocopan); is this its official checkpoint?"
-    )
+def _read_official(path: str | Path) -> dict[str, Tensor]:
+    try:
+        return from_official(read_state(path))
+    except KeyError as error:
+        raise WeightsError(f"{path}: {error.args[0]}") from None
 
 
 class FCCLIP:
@@ -264,9 +178,7 @@ class FCCLIP:
         self.clip = clip
 
     @torch.no_grad()
-    def propose(
-        self, pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]
-    ) -> Proposals:
+    def propose(self, pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Proposals:
         """Segment everything, without names.
 
         Parameters
@@ -285,10 +197,7 @@ class FCCLIP:
         Images run one by one: the decoder thresholds its masks, so rounding that depends on the
         batch would be amplified, and a result may not depend on its neighbours.
         """
-        rows = [
-            self._propose_one({k: v[i : i + 1] for k, v in pyramid.items()})
-            for i in range(len(sizes))
-        ]
+        rows = [self._propose_one({k: v[i : i + 1] for k, v in pyramid.items()}) for i in range(len(sizes))]
         stride = 4
         padded = tuple(side * stride for side in pyramid["res2"].shape[-2:])
         return Proposals(
@@ -296,13 +205,15 @@ class FCCLIP:
             [(*padded, *s) for s in sizes],
         )
 
-    def _propose_one(
-        self, pyramid: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        # The decoder draws a layer-drop number from the global generator even in evaluation.
-        with torch.random.fork_rng(devices=[]):
-            masks, class_embeddings = self.head(pyramid)
-        pooled = self.clip.project(mask_pooling(pyramid["dense"], masks[-1]))
+    def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        pyramid = {name: value.float() for name, value in pyramid.items()}
+        # In float32 even under a caller's autocast: the decoder thresholds its masks, and its position
+        # embeddings are computed in the input's type.
+        with torch.autocast(self.clip.device.type, enabled=False):
+            # The decoder draws a layer-drop number from the global generator even in evaluation.
+            with torch.random.fork_rng(devices=[]):
+                masks, class_embeddings = self.head(pyramid)
+            pooled = self.clip.project(mask_pooling(pyramid["dense"], masks[-1]))
         return masks[-1], class_embeddings, pooled
 
     def constants(self) -> dict[str, Tensor]:
@@ -324,8 +235,9 @@ def classify(
     alpha: float = 0.4,
     beta: float = 1.0,
     overlap: Tensor | None = None,
+    groups: Tensor | None = None,
 ) -> Tensor:
-    """Probability of each prompt for each proposal.
+    """Probability of each class for each proposal.
 
     Parameters
     ----------
@@ -337,51 +249,63 @@ def classify(
     clip_scale, fcclip_scale : float
         Factors of the cosines out of and in vocabulary.
     alpha, beta : float
-        Weight of the out-of-vocabulary probability in the geometric ensemble, for prompts inside and
+        Weight of the out-of-vocabulary probability in the geometric ensemble, for classes inside and
         outside FC-CLIP's training vocabulary. FC-CLIP's own are 0.4 and 0.8; the authors of TACO
-        take ``beta=1`` and every prompt as outside.
-    overlap : bool [K], optional
-        Which prompts lie inside the training vocabulary; None: none.
+        take ``beta=1`` and every class as outside.
+    overlap : bool [G], optional
+        Which classes lie inside the training vocabulary; None: none.
+    groups : int64 [K], optional
+        Class 0 .. G - 1 of each prompt: synonyms (and templates) of one class share a number, and the
+        best of them counts. None: every prompt is a class of its own, G = K.
 
     Returns
     -------
-    float32 [P, Q, K]
-        Softmax over K prompts and void, void dropped: rows sum to at most 1.
+    float32 [P, Q, G]
+        Softmax over G classes and void, void dropped: rows sum to at most 1.
 
     Notes
     -----
     Computed in log space, where the official form ``log(p_in^(1-b) · p_out^b)`` underflows.
     """
     prompts = F.normalize(prompts, dim=-1)
-    with_void = torch.cat(
-        [prompts, F.normalize(void, dim=-1).expand(prompts.shape[0], 1, -1)], dim=1
-    )
-    inside = fcclip_scale * torch.einsum(
-        "qd,pkd->pqk", F.normalize(class_embeddings, dim=-1), with_void
-    )
-    outside = clip_scale * torch.einsum(
-        "qd,pkd->pqk", F.normalize(pooled, dim=-1), prompts
-    )
-    p_void = inside.softmax(-1)[..., -1:]
-    weight = prompts.new_full((prompts.shape[1],), beta)
+    inside = fcclip_scale * torch.einsum("qd,pkd->pqk", F.normalize(class_embeddings, dim=-1), prompts)
+    outside = clip_scale * torch.einsum("qd,pkd->pqk", F.normalize(pooled, dim=-1), prompts)
+    if groups is not None:
+        inside, outside = best_of_group(inside, groups), best_of_group(outside, groups)
+    nothing = fcclip_scale * F.normalize(class_embeddings, dim=-1) @ F.normalize(void, dim=-1)
+    p_void = torch.cat([inside, nothing.expand(len(prompts), -1)[..., None]], dim=-1).softmax(-1)[..., -1:]
+    weight = prompts.new_full((inside.shape[-1],), beta)
     if overlap is not None:
         weight[overlap] = alpha
-    log_classes = weight * outside.log_softmax(-1) + (1 - weight) * inside[..., :-1].log_softmax(-1)
+    log_classes = weight * outside.log_softmax(-1) + (1 - weight) * inside.log_softmax(-1)
     joint = torch.cat([log_classes.softmax(-1) * (1 - p_void), p_void], dim=-1)
     return (joint + 1e-8).log().softmax(-1)[..., :-1]
 
 
-def decode(
-    proposals: Proposals,
-    prompts: Tensor,
-    *,
-    void: Tensor,
-    clip_scale: float,
-    fcclip_scale: float,
-    alpha: float = 0.4,
-    beta: float = 1.0,
-    overlap: Tensor | None = None,
-) -> Tensor:
+def best_of_group(logits: Tensor, groups: Tensor) -> Tensor:
+    """Maximum over the prompts of each class.
+
+    Parameters
+    ----------
+    logits : float32 [..., K]
+    groups : int64 [K]
+        Class of each prompt; every number from 0 to the largest must occur.
+
+    Returns
+    -------
+    float32 [..., G]
+    """
+    count = int(groups.max()) + 1
+    if groups.shape != logits.shape[-1:] or len(groups.unique()) != count or int(groups.min()) < 0:
+        raise ValueError(
+            f"groups: expected a class 0 .. G - 1 for each of {logits.shape[-1]} prompts, every class with at "
+            f"least one; found {groups.tolist()}"
+        )
+    empty = logits.new_full((*logits.shape[:-1], count), -torch.inf)
+    return empty.scatter_reduce(-1, groups.expand(logits.shape), logits, "amax")
+
+
+def decode(proposals: Proposals, prompts: Tensor, **ensemble: Any) -> Tensor:
     """Segment one image by many sets of prompts at once.
 
     Parameters
@@ -389,25 +313,19 @@ def decode(
     proposals : Proposals
         Of one image (B = 1).
     prompts : float32 [P, K, D]
-    void, clip_scale, fcclip_scale, alpha, beta, overlap
-        See `classify`.
+    **ensemble
+        ``void``, ``clip_scale``, ``fcclip_scale``, ``alpha``, ``beta``, ``overlap``, ``groups``: see `classify`.
 
     Returns
     -------
-    float32 [P, K, H, W]
+    float32 [P, G, H, W]
         ``Σ_q p[q, k] · sigmoid(mask_q)``, masks upsampled bilinearly to the padded input and cropped.
     """
-    classes = classify(
-        proposals.class_embeddings[0],
-        proposals.pooled[0],
-        prompts,
-        void=void,
-        clip_scale=clip_scale,
-        fcclip_scale=fcclip_scale,
-        alpha=alpha,
-        beta=beta,
-        overlap=overlap,
-    )
+    if len(proposals.geometry) != 1:
+        raise ValueError(
+            f"decode: expected the proposals of one image, found {len(proposals.geometry)} images"
+        )
+    classes = classify(proposals.class_embeddings[0], proposals.pooled[0], prompts, **ensemble)
     return torch.einsum("pqk,qhw->pkhw", classes, soft_masks(proposals))
 
 

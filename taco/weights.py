@@ -1,18 +1,35 @@
-"""Weight files: read without executing them, and match a model exactly."""
+"""Weight files: read without executing them, verified against a lock file, matched to a model exactly.
 
-from collections.abc import Mapping
+Nothing is ever fetched here: a run needs no network, and a missing file is an error that says what brings it.
+"""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+from taco.runtime import file_digest
+
+LOCK = Path("config/weights.lock.yaml")
+"""Digests that staging recorded, by source and file name; a file that is not listed is not verified."""
+
+STAGING = (
+    "Stage the paper suite's weights with `snakemake --configfile config/paper.yaml stage`; those of the miniature "
+    "suite are shipped in weights/miniature, and `snakemake train_miniature_models` makes them"
+)
+
 
 class WeightsError(RuntimeError):
-    """A weight file is missing, unreadable, or does not fit its model."""
+    """A weight file is missing, unreadable, not the locked one, or does not fit its model."""
 
 
-def load_weights(path: str | Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def load_weights(
+    path: str | Path, expected: Mapping[str, Tensor], constants: Sequence[str] = ()
+) -> dict[str, Tensor]:
     """Read a state dict and check it against the model it is for.
 
     Parameters
@@ -21,10 +38,14 @@ def load_weights(path: str | Path, expected: Mapping[str, Tensor]) -> dict[str, 
         A safetensors file, or a checkpoint of tensors (read with ``weights_only=True``).
     expected : mapping
         The model's own state dict: every key and shape must be there, and nothing else.
+    constants : sequence of str
+        Patterns (``*`` as in a shell) of constant buffers that some versions of a library save and others
+        do not. Where the file alone has one it is left out, where the model alone has one its own is kept.
 
     Returns
     -------
     dict of str to Tensor
+        Exactly the keys of `expected`.
 
     Raises
     ------
@@ -32,15 +53,35 @@ def load_weights(path: str | Path, expected: Mapping[str, Tensor]) -> dict[str, 
         Naming the file and the first keys that are missing, unknown, or of another shape.
     """
     state = read_state(path)
+    for key in set(state) ^ set(expected):
+        if any(fnmatchcase(key, pattern) for pattern in constants):
+            if key in expected:
+                state[key] = expected[key]
+            else:
+                del state[key]
     check_state(path, state, expected)
     return state
 
 
+def check_folder(path: str | Path, what: str) -> Path:
+    """Return a folder's path, or raise `WeightsError` where there is none: a library would take it for a hub's name."""
+    if not Path(path).is_dir():
+        raise WeightsError(f"{path}: expected a folder with {what}, found none. {STAGING}.")
+    return Path(path)
+
+
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Read a file's tensors; a checkpoint's outer ``model`` or ``state_dict`` level is removed."""
+    """Read a file's tensors; a checkpoint's outer ``model`` or ``state_dict`` level is removed.
+
+    Raises
+    ------
+    WeightsError
+        When the file is missing, differs from the lock file's digest, or holds no table of tensors.
+    """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"{path}: the weights are missing. Stage them, or correct `models` in the config.")
+        raise WeightsError(f"{path}: expected a weight file, found none. {STAGING}.")
+    check_digest(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -48,9 +89,36 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:
         raise WeightsError(f"{path}: not a readable weight file ({error}). Fetch it again.") from error
     for level in ("model", "state_dict"):
-        if isinstance(state.get(level), Mapping):
+        if isinstance(state, Mapping) and isinstance(state.get(level), Mapping):
             state = state[level]
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(
+            f"{path}: expected a table of tensors, found {_describe(state)}. Check that it is the right file."
+        )
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def _describe(state: object) -> str:
+    if not isinstance(state, Mapping):
+        return f"a {type(state).__name__}"
+    others = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
+    return f"other values at {', '.join(others[:5])}"
+
+
+def check_digest(path: str | Path, lock: str | Path | None = None) -> None:
+    """Raise `WeightsError` when a file is not the one whose SHA-256 the lock file (default `LOCK`) has for its name."""
+    path, lock = Path(path), Path(lock or LOCK)
+    if not lock.is_file():
+        return
+    sources = (yaml.safe_load(lock.read_text()) or {}).values()
+    locked = [
+        source["files"][path.name]["sha256"] for source in sources if path.name in source.get("files", {})
+    ]
+    if locked and (found := file_digest(path)) not in locked:
+        raise WeightsError(
+            f"{path}: expected the sha256 {' or '.join(locked)} of {lock}, found {found}. Fetch it again; where "
+            "another file is meant, correct the lock."
+        )
 
 
 def check_state(path: str | Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -58,7 +126,9 @@ def check_state(path: str | Path, state: Mapping[str, Tensor], expected: Mapping
     problems = {
         "missing": sorted(set(expected) - set(state)),
         "unknown": sorted(set(state) - set(expected)),
-        "of another shape": sorted(k for k in set(state) & set(expected) if state[k].shape != expected[k].shape),
+        "of another shape": sorted(
+            k for k in set(state) & set(expected) if state[k].shape != expected[k].shape
+        ),
     }
     found = [f"{len(keys)} {what} ({', '.join(keys[:5])})" for what, keys in problems.items() if keys]
     if found:
