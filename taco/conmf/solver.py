@@ -19,6 +19,10 @@ from .settings import FIELDS, Anchors, CoNMFError, Initial, Projection, Result, 
 CACHE_BYTES = 4 << 20
 
 
+# Samples whose start is computed together: k-means works in float64 and must not set the peak of memory.
+START_BATCH = 16
+
+
 class CoNMF:
     """Penalised soft co-factorization of image and audio tokens (paper, Section 3).
 
@@ -111,22 +115,26 @@ class CoNMF:
     ) -> Initial:
         """V's start of every sample (k-means or random tokens), to be given to later runs of other variants."""
         image, audio = checks.check_tokens(image_tokens, audio_tokens, self.anchors, self.settings)
+        keys = [str(key) for key in keys]
+        checks.check_names(keys, (0,), range(len(image)), len(image), self.settings)
+        if self.settings.init == "given":
+            raise CoNMFError("init: expected a way to start (kmeans or random_tokens), found 'given'")
         parts = []
         with torch.inference_mode():
-            for start in range(0, len(image), 64):
-                part = slice(start, start + 64)
+            for i in range(0, len(image), START_BATCH):
+                part = slice(i, i + START_BATCH)
+                sides = (("image", image[part]), ("audio", audio[part]))
                 parts.append(
-                    [
-                        self._start(*_pad(side[part], self.device), list(keys[part]), name).cpu()
-                        for name, side in (("image", image), ("audio", audio))
-                    ]
+                    [self._start(*_pad(x, self.device), keys[part], name).cpu() for name, x in sides]
                 )
-        return Initial(torch.cat([p[0] for p in parts]).clone(), torch.cat([p[1] for p in parts]).clone())
+        return Initial(*(torch.cat(side) for side in zip(*parts)))
 
     def _start(self, tokens: Tensor, counts: Tensor, keys: list[str], modality: str) -> Tensor:
         method = {"kmeans": kmeans, "random_tokens": random_tokens}[self.settings.init]
         names = [f"{key}/{modality}" for key in keys]
-        return method(tokens, counts, names, self.settings.n_components, self.settings.init_seed)
+        k, seed = self.settings.n_components, self.settings.init_seed
+        parts = zip(tokens.split(START_BATCH), counts.split(START_BATCH), _slices(names, START_BATCH))
+        return torch.cat([method(*part, k, seed) for part in parts])
 
     def _batch(self, units, image, audio, keys, seeds, initial) -> Batch:
         """Tokens, start and links of the samples of ``units``, padded, on the device."""
@@ -183,8 +191,6 @@ class CoNMF:
         rows = 5 * j + 6 * self.anchors.audio.shape[1] + 6 * (image[0].shape[1] + audio[0].shape[1])
         activations = 4 * (max(map(len, image)) + max(map(len, audio)))
         per_sample = item * (2 * tokens + n_seeds * k * (rows + activations))
-        if self.settings.init == "kmeans":
-            per_sample = max(per_sample, item * tokens + 8 * 4 * 8 * k * max(map(len, image)) + 16 * tokens)
         free, _ = torch.cuda.mem_get_info(self.device)
         return max(1, int(0.7 * free) // per_sample)
 
@@ -221,6 +227,11 @@ def _chunks(units: list[list[int]], size: int) -> list[list[list[int]]]:
         chunks[-1].append(unit)
         filled += len(unit)
     return chunks
+
+
+def _slices(items: list, size: int) -> list[list]:
+    """Consecutive pieces of at most ``size`` items."""
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def _halving(solve, batch):

@@ -1,0 +1,369 @@
+"""``taco bench``: speed of the package's heavy parts against a plain version in the same run.
+
+Notes on the solver (predictions and outcomes, newest last) are in :data:`CONMF_NOTES`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from taco.conmf import Anchors, CoNMF, Initial, Projection, Settings
+
+STEPS = 1800
+CONMF_NOTES = """\
+2 cores (EPYC, Zen 4), float32, miniature size (N 256, C 128, T 64, D 128, J 240, K 8, three seeds folded)
+- Predicted: 2.9 MFLOP a step and (sample, seed); at the 75 GFLOP/s that one core reaches in these small products, 39 us.
+- Bare products at batch 16: 62 to 82 GFLOP/s for P = U^T X and X M^T in every layout, so W is kept [S, R, K, N], where the
+  element-wise work is contiguous too.
+- One step as first written, beside two other busy processes: 120, 108, 89, 87 us at batch 4, 8, 16, 32 on one core; four fifths
+  of it in matrix products. Batches of 16 to 32 samples hide the 60 calls of a step and stay in the cache: CACHE_BYTES.
+- addmm(e, h, W2) took twice the time of mm and an addition: replaced.
+- Softmax of both descriptors costs less than one exponential: log-partition is read off the softmax.
+- Threads: a batch each (one torch thread) instead of threads inside each small product.
+"""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Shapes of one benchmark: image tokens N x C_I, audio tokens T x C_A, J anchors, CLAP width D."""
+
+    n: int
+    c_image: int
+    t: int
+    c_audio: int
+    j: int
+    d: int
+    k: int = 8
+
+
+SIZES = {
+    "miniature": Size(256, 128, 64, 128, 240, 128),
+    "paper": Size(576, 768, 64, 768, 527, 1024),
+}
+
+
+@dataclass
+class Row:
+    """One measured solver run; times of a (sample, seed) are for 1,800 steps."""
+
+    size: str
+    samples: int
+    seeds: int
+    version: str
+    step_ms: float
+    fixed_ms: float
+    pair_ms: float
+    cpu_share: float
+    gflops: float | None
+    roofline_share: float | None
+    peak_over_tokens: float | None
+
+
+def conmf(
+    *,
+    sizes: Sequence[str] = ("miniature", "paper"),
+    batches: Sequence[int] = (1, 8, 32, 128),
+    seeds: Sequence[int] = (1, 3),
+    device: str = "cpu",
+    steps: int | None = None,
+    baselines: bool = True,
+    baseline_batch: int | None = None,
+    baseline_steps: int | None = None,
+    output: str | Path | None = None,
+    console: Console | None = None,
+) -> dict:
+    """Time the solver, and the plain and the K-fold expanded autograd versions in the same run.
+
+    Times come from the difference of a short and a long run, so that what happens once (upload, start, capture)
+    is told apart from the steps. Ceilings are measured first: a large float32 product and a large copy.
+
+    Parameters
+    ----------
+    sizes : sequence of {"miniature", "paper"}
+    batches : sequence of int
+        Samples solved together.
+    seeds : sequence of int
+        Numbers of seeds that share the tokens.
+    device : str
+    steps : int, optional
+        Timed steps; 1,800 on CUDA, 20 on a CPU unless given.
+    baselines : bool
+        Also time ``tests/reference_conmf.py`` (needs a checkout), one seed, at ``baseline_batch``.
+    baseline_batch : int, optional
+        Samples of the baselines: 20 on CUDA, 8 on a CPU.
+    baseline_steps : int, optional
+        Timed steps of the baselines: 50 on CUDA, 3 on a CPU.
+    output : path, optional
+        JSON file to write.
+    console : rich.console.Console, optional
+
+    Returns
+    -------
+    dict
+        What the JSON file holds: ``machine``, ``ceilings``, ``rows``, ``ratios``.
+    """
+    cuda = torch.device(device).type == "cuda"
+    steps = steps or (STEPS if cuda else 20)
+    baseline_batch = baseline_batch or (20 if cuda else 8)
+    baseline_steps = baseline_steps or (50 if cuda else 3)
+    console = console or Console()
+    unknown = set(sizes) - set(SIZES)
+    if unknown:
+        raise ValueError(f"sizes: expected some of {', '.join(SIZES)}, found {', '.join(sorted(unknown))}")
+    reference = _reference() if baselines else None
+    ceilings = measure_ceilings(device)
+    rows, ratios = [], []
+    for name in sizes:
+        for n_seeds in seeds:
+            for batch in batches:
+                rows.append(_time_solver(name, batch, n_seeds, device, steps, ceilings))
+                console.print(f"{name}: {batch} samples, {n_seeds} seeds: {rows[-1].pair_ms:.4g} ms a pair")
+        if reference is not None:
+            same = _time_solver(name, baseline_batch, 1, device, steps, ceilings)
+            three = _time_solver(name, baseline_batch, 3, device, steps, ceilings)
+            slow = [
+                _time_reference(name, baseline_batch, device, baseline_steps, reference, expanded)
+                for expanded in (False, True)
+            ]
+            rows += [row for row in (same, three, *slow) if row not in rows]
+            ratios += [_ratio(name, baseline_batch, other, own) for other in slow for own in (same, three)]
+    report = {
+        "machine": _machine(device),
+        "timed_steps": steps,
+        "ceilings": ceilings,
+        "rows": [asdict(row) for row in rows],
+        "ratios": ratios,
+    }
+    _print(report, console)
+    if output is not None:
+        Path(output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def problem(size: Size, samples: int, seed: int = 0) -> tuple[Tensor, Tensor, Anchors]:
+    """Random non-negative tokens near a few directions, and anchors; on the CPU, float32."""
+    g = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=g)
+
+    sides = []
+    for n, c in ((size.n, size.c_image), (size.t, size.c_audio)):
+        directions = normal(samples, 6, c).clamp(min=0)
+        owner = torch.randint(0, 6, (samples, n), generator=g)
+        x = directions[torch.arange(samples)[:, None], owner] + 0.3 * normal(samples, n, c)
+        sides.append(x.clamp_(min=0))
+    projection = Projection(
+        normal(size.d, size.c_audio) / size.c_audio**0.5,
+        normal(size.d, size.d) / size.d**0.5,
+        torch.ones(size.d),
+        torch.zeros(size.d),
+    )
+    return *sides, Anchors(normal(size.j, size.c_image), normal(size.j, size.d), 30.0, projection)
+
+
+def flops_per_step(size: Size) -> int:
+    """Floating-point operations of one closed-form step of one (sample, seed), products only."""
+    k = size.k
+    per_side = sum(4 * n * k * c + 4 * n * k * k + 4 * k * k * c for n, c in _token_shapes(size))
+    forward = 2 * size.t * k * size.d + 2 * k * size.d**2 + 2 * k * size.j * (size.c_image + size.d)
+    backward = 2 * size.j * (size.c_image + size.d) + 2 * size.d**2 + 2 * size.d * size.c_audio
+    return per_side + forward + backward
+
+
+def measure_ceilings(device: str) -> dict[str, float]:
+    """Rates of a large float32 product [GFLOP/s] and a large copy [GB/s, read and written] on this device, now."""
+    cuda = torch.device(device).type == "cuda"
+    n = 8192 if cuda else 1536
+    a, b = (torch.rand(n, n, device=device) for _ in range(2))
+    source = torch.rand((1 << 28) if cuda else (1 << 24), device=device)
+    target = torch.empty_like(source)
+    product = min(_seconds(lambda: torch.mm(a, b), device) for _ in range(5))
+    copy = min(_seconds(lambda: target.copy_(source), device) for _ in range(5))
+    return {"gflops": 2 * n**3 / product / 1e9, "gbytes": 2 * source.nbytes / copy / 1e9}
+
+
+def _token_shapes(size: Size) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (size.n, size.c_image), (size.t, size.c_audio)
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    """Wall time of ``work``, the device's included."""
+    cuda = torch.device(device).type == "cuda"
+    if cuda:
+        torch.cuda.synchronize(device)
+    begin = time.perf_counter()
+    work()
+    if cuda:
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _difference(run: Callable[[int], object], steps: int, device: str) -> tuple[float, float, float]:
+    """Seconds a step, seconds once, and processor seconds per wall second of ``run(steps)``."""
+    short = max(1, steps // 10)
+    run(max(1, short))  # warm-up
+    low = min(_seconds(lambda: run(short), device) for _ in range(2))
+    cpu = _cpu_seconds()
+    high = _seconds(lambda: run(short + steps), device)
+    cpu = (_cpu_seconds() - cpu) / high
+    again = _seconds(lambda: run(short + steps), device)
+    step = max(min(high, again) - low, 0.0) / steps
+    return step, max(low - short * step, 0.0), cpu
+
+
+def _time_solver(name: str, samples: int, n_seeds: int, device: str, steps: int, ceilings: dict) -> Row:
+    size = SIZES[name]
+    image, audio, anchors = problem(size, samples)
+    cuda = torch.device(device).type == "cuda"
+    batch = samples if cuda else "auto"
+    keys = [str(i) for i in range(samples)]
+    solver = CoNMF(Settings(n_components=size.k, init="random_tokens"), anchors, device)
+    initial = solver.initial_factors(image, audio, keys)
+
+    def run(count: int) -> object:
+        settings = Settings(n_components=size.k, steps=count, init="given", batch_size=batch)
+        return CoNMF(settings, anchors, device).fit(image, audio, keys, range(n_seeds), initial=initial)
+
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    step, once, cpu = _difference(run, steps, device)
+    peak = None
+    if cuda:
+        constants = sum(t.nbytes for t in (anchors.image, anchors.audio, *anchors.projection[:4]))
+        held = torch.cuda.max_memory_allocated(device) - constants
+        peak = held / (image.nbytes + audio.nbytes)
+    pairs = samples * n_seeds
+    rate = flops_per_step(size) * pairs / step / 1e9
+    return Row(
+        size=name,
+        samples=samples,
+        seeds=n_seeds,
+        version="closed form",
+        step_ms=1e3 * step,
+        fixed_ms=1e3 * once,
+        pair_ms=1e3 * (step * STEPS + once) / pairs,
+        cpu_share=cpu,
+        gflops=rate,
+        roofline_share=rate / ceilings["gflops"],
+        peak_over_tokens=peak,
+    )
+
+
+def _time_reference(
+    name: str, samples: int, device: str, steps: int, reference: ModuleType, expanded: bool
+) -> Row:
+    size = SIZES[name]
+    image, audio, anchors = problem(size, samples)
+    tensors = (anchors.image, anchors.audio, *anchors.projection[:4])
+    b_i, b_a, *matrices = (t.to(device) for t in tensors)
+    anchors = Anchors(b_i, b_a, anchors.scale, Projection(*matrices))
+    start = Initial(
+        image[:, : size.k],
+        audio[:, : size.k],
+        *(torch.randn(samples, n, size.k) for n, _ in _token_shapes(size)),
+    )
+    data = [t.to(device) for t in (image, audio, start.image_weights, start.audio_weights, *start[:2])]
+
+    def run(count: int) -> object:
+        settings = Settings(n_components=size.k, steps=count)
+        return reference.solve(*data, anchors, settings, expanded=expanded)
+
+    step, once, cpu = _difference(run, steps, device)
+    return Row(
+        size=name,
+        samples=samples,
+        seeds=1,
+        version="autograd, expanded" if expanded else "autograd, plain",
+        step_ms=1e3 * step,
+        fixed_ms=1e3 * once,
+        pair_ms=1e3 * (step * STEPS + once) / samples,
+        cpu_share=cpu,
+        gflops=None,
+        roofline_share=None,
+        peak_over_tokens=None,
+    )
+
+
+def _ratio(size: str, samples: int, other: Row, own: Row) -> dict:
+    return {
+        "size": size,
+        "samples": samples,
+        "against": other.version,
+        "seeds": own.seeds,
+        "times_faster": (other.step_ms / other.seeds) / (own.step_ms / own.seeds),
+    }
+
+
+def _reference() -> ModuleType:
+    """The plain versions, which live with the tests."""
+    path = Path(__file__).resolve().parent.parent / "tests" / "reference_conmf.py"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: the baselines live with the tests; run from a checkout, or ask for no baselines"
+        )
+    spec = importlib.util.spec_from_file_location("reference_conmf", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _machine(device: str) -> dict:
+    cuda = torch.device(device).type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _print(report: dict, console: Console) -> None:
+    """The tables of a report."""
+    ceilings = report["ceilings"]
+    console.print(
+        f"ceilings measured: {ceilings['gflops']:.0f} GFLOP/s (float32 product), {ceilings['gbytes']:.0f} GB/s (copy)"
+    )
+    table = Table(title=f"co-NMF: {STEPS} steps, from {report['timed_steps']} timed ones")
+    for heading in ("size", "samples", "seeds", "version", "ms a step", "ms a pair", "CPU", "GFLOP/s"):
+        table.add_column(heading, justify="left" if heading in ("size", "version") else "right")
+    for heading in ("of ceiling", "peak / tokens"):
+        table.add_column(heading, justify="right")
+    for row in report["rows"]:
+        cells = [row["size"], str(row["samples"]), str(row["seeds"]), row["version"]]
+        for key in ("step_ms", "pair_ms", "cpu_share", "gflops", "roofline_share", "peak_over_tokens"):
+            cells.append("-" if row[key] is None else f"{row[key]:.3g}")
+        table.add_row(*cells)
+    console.print(table)
+    if report["ratios"]:
+        table = Table(title="times faster per (sample, seed), same run")
+        for heading in ("size", "samples", "against (one seed)", "seeds of the solver", "times"):
+            table.add_column(heading, justify="right")
+        for row in report["ratios"]:
+            table.add_row(
+                row["size"],
+                str(row["samples"]),
+                row["against"],
+                str(row["seeds"]),
+                f"{row['times_faster']:.1f}",
+            )
+        console.print(table)
