@@ -17,6 +17,10 @@ PRESENT, MISSING, CORRUPT, UNLICENSED = "present", "missing", "corrupt", "unlice
 COLOURS = {PRESENT: "green", MISSING: "yellow", CORRUPT: "red", UNLICENSED: "magenta"}
 
 
+class NotReadyError(StagingError):
+    """Something that the suite needs is missing, corrupt or unlicensed."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """State of one thing that a suite needs.

@@ -24,7 +24,8 @@ from taco.sources import Origin, StagingError
 
 log = logging.getLogger("taco")
 
-CHUNK = 1 << 20
+# What a broken transfer loses at most, in bytes.
+CHUNK = 1 << 16
 CONNECT_SECONDS, READ_SECONDS = 30, 60
 SHA256 = re.compile(r"[0-9a-f]{64}")
 QUOTA_WORDS = (b"quota exceeded", b"too many users have viewed", b"download quota")
