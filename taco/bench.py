@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -58,16 +59,20 @@ SIZES = {
 
 @dataclass
 class Row:
-    """One measured solver run; times of a (sample, seed) are for 1,800 steps."""
+    """One measured solver run.
+
+    ``step_ms`` is wall time of a step of the whole batch, ``cpu_step_ms`` the processor time of all threads (the better
+    number on a shared machine), ``pair_ms`` wall time of a (sample, seed) at 1,800 steps; rates are from ``step_ms``.
+    """
 
     size: str
     samples: int
     seeds: int
     version: str
     step_ms: float
+    cpu_step_ms: float
     fixed_ms: float
     pair_ms: float
-    cpu_share: float
     gflops: float | None
     roofline_share: float | None
     peak_over_tokens: float | None
@@ -120,7 +125,7 @@ def conmf(
     steps = steps or (STEPS if cuda else 20)
     baseline_batch = baseline_batch or (20 if cuda else 8)
     baseline_steps = baseline_steps or (50 if cuda else 3)
-    console = console or Console()
+    console = console or Console(width=None if sys.stdout.isatty() else 110)
     unknown = set(sizes) - set(SIZES)
     if unknown:
         raise ValueError(f"sizes: expected some of {', '.join(SIZES)}, found {', '.join(sorted(unknown))}")
@@ -219,16 +224,21 @@ def _cpu_seconds() -> float:
 
 
 def _difference(run: Callable[[int], object], steps: int, device: str) -> tuple[float, float, float]:
-    """Seconds a step, seconds once, and processor seconds per wall second of ``run(steps)``."""
+    """Seconds a step, processor seconds a step, and seconds once, of ``run(steps)``; the best of three."""
     short = max(1, steps // 10)
-    run(max(1, short))  # warm-up
-    low = min(_seconds(lambda: run(short), device) for _ in range(2))
-    cpu = _cpu_seconds()
-    high = _seconds(lambda: run(short + steps), device)
-    cpu = (_cpu_seconds() - cpu) / high
-    again = _seconds(lambda: run(short + steps), device)
-    step = max(min(high, again) - low, 0.0) / steps
-    return step, max(low - short * step, 0.0), cpu
+    run(short)  # warm-up
+    wall, cpu = {}, {}
+    for count in (short, short + steps) * 3:
+        before = _cpu_seconds()
+        wall[count] = min(_seconds(lambda n=count: run(n), device), wall.get(count, float("inf")))
+        cpu[count] = min(_cpu_seconds() - before, cpu.get(count, float("inf")))
+    # A machine shared with others may make the short run the slower one: then no number can be given.
+    step, cpu_step = ((t[short + steps] - t[short]) / steps for t in (wall, cpu))
+    if step <= 0:
+        raise RuntimeError(
+            "the machine is too busy to time anything: a longer run took less; ask for more steps"
+        )
+    return step, cpu_step, max(wall[short] - short * step, 0.0)
 
 
 def _time_solver(name: str, samples: int, n_seeds: int, device: str, steps: int, ceilings: dict) -> Row:
@@ -246,7 +256,7 @@ def _time_solver(name: str, samples: int, n_seeds: int, device: str, steps: int,
 
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    step, once, cpu = _difference(run, steps, device)
+    step, cpu, once = _difference(run, steps, device)
     peak = None
     if cuda:
         constants = sum(t.nbytes for t in (anchors.image, anchors.audio, *anchors.projection[:4]))
@@ -260,9 +270,9 @@ def _time_solver(name: str, samples: int, n_seeds: int, device: str, steps: int,
         seeds=n_seeds,
         version="closed form",
         step_ms=1e3 * step,
+        cpu_step_ms=1e3 * cpu,
         fixed_ms=1e3 * once,
         pair_ms=1e3 * (step * STEPS + once) / pairs,
-        cpu_share=cpu,
         gflops=rate,
         roofline_share=rate / ceilings["gflops"],
         peak_over_tokens=peak,
@@ -288,16 +298,16 @@ def _time_reference(
         settings = Settings(n_components=size.k, steps=count)
         return reference.solve(*data, anchors, settings, expanded=expanded)
 
-    step, once, cpu = _difference(run, steps, device)
+    step, cpu, once = _difference(run, steps, device)
     return Row(
         size=name,
         samples=samples,
         seeds=1,
         version="autograd, expanded" if expanded else "autograd, plain",
         step_ms=1e3 * step,
+        cpu_step_ms=1e3 * cpu,
         fixed_ms=1e3 * once,
         pair_ms=1e3 * (step * STEPS + once) / samples,
-        cpu_share=cpu,
         gflops=None,
         roofline_share=None,
         peak_over_tokens=None,
@@ -310,7 +320,8 @@ def _ratio(size: str, samples: int, other: Row, own: Row) -> dict:
         "samples": samples,
         "against": other.version,
         "seeds": own.seeds,
-        "times_faster": (other.step_ms / other.seeds) / (own.step_ms / own.seeds),
+        "times_faster": other.step_ms * own.seeds / own.step_ms,
+        "times_faster_cpu": other.cpu_step_ms * own.seeds / own.cpu_step_ms if own.cpu_step_ms > 0 else None,
     }
 
 
@@ -343,27 +354,50 @@ def _print(report: dict, console: Console) -> None:
     console.print(
         f"ceilings measured: {ceilings['gflops']:.0f} GFLOP/s (float32 product), {ceilings['gbytes']:.0f} GB/s (copy)"
     )
-    table = Table(title=f"co-NMF: {STEPS} steps, from {report['timed_steps']} timed ones")
-    for heading in ("size", "samples", "seeds", "version", "ms a step", "ms a pair", "CPU", "GFLOP/s"):
-        table.add_column(heading, justify="left" if heading in ("size", "version") else "right")
-    for heading in ("of ceiling", "peak / tokens"):
-        table.add_column(heading, justify="right")
-    for row in report["rows"]:
-        cells = [row["size"], str(row["samples"]), str(row["seeds"]), row["version"]]
-        for key in ("step_ms", "pair_ms", "cpu_share", "gflops", "roofline_share", "peak_over_tokens"):
-            cells.append("-" if row[key] is None else f"{row[key]:.3g}")
-        table.add_row(*cells)
-    console.print(table)
+    columns = {
+        "size": "size",
+        "samples": "samples",
+        "seeds": "seeds",
+        "version": "version",
+        "ms/step": "step_ms",
+        "CPU": "cpu_step_ms",
+        "ms/pair": "pair_ms",
+        "GFLOP/s": "gflops",
+        "ceiling": "roofline_share",
+        "memory": "peak_over_tokens",
+    }
+    console.print(
+        _table(f"co-NMF, {STEPS} steps from {report['timed_steps']} timed", columns, report["rows"])
+    )
     if report["ratios"]:
-        table = Table(title="times faster per (sample, seed), same run")
-        for heading in ("size", "samples", "against (one seed)", "seeds of the solver", "times"):
-            table.add_column(heading, justify="right")
-        for row in report["ratios"]:
-            table.add_row(
-                row["size"],
-                str(row["samples"]),
-                row["against"],
-                str(row["seeds"]),
-                f"{row['times_faster']:.1f}",
+        columns = {
+            "size": "size",
+            "samples": "samples",
+            "one seed of": "against",
+            "our seeds": "seeds",
+            "times": "times_faster",
+            "by CPU": "times_faster_cpu",
+        }
+        console.print(_table("times faster per (sample, seed), same run", columns, report["ratios"]))
+
+
+def _table(title: str, columns: dict[str, str], rows: Sequence[dict]) -> Table:
+    """A rich table of the named fields of rows."""
+    table = Table(title=title)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        values = (row[key] for key in columns.values())
+        table.add_row(
+            *(
+                "-"
+                if v is None
+                else f"{v:.3g}"
+                if isinstance(v, float) and v < 1000
+                else f"{v:.0f}"
+                if isinstance(v, float)
+                else str(v)
+                for v in values
             )
-        console.print(table)
+        )
+    return table

@@ -137,6 +137,7 @@ def test_a_vanishing_residual_is_recomputed(anchors):
     assert against_reference(anchors, settings, x_i, x_a, initial) < 1e-10
 
 
+@pytest.mark.filterwarnings("ignore:co-NMF. the objective")
 def test_residual_of_zero_has_no_gradient_but_the_penalty_has(anchors):
     """With W = 0 and V of whole numbers the factorization is exact in floating point too."""
     x_i = torch.ones(1, N, C, dtype=torch.float64)
@@ -165,6 +166,7 @@ def test_all_zero_audio_gives_zero_factors_and_chance_descriptors(anchors, token
     assert torch.allclose(result.cross_entropy[:, 0], chance, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:co-NMF. the objective")
 def test_a_zero_factor_row_has_cosine_zero_and_stays_finite(anchors, tokens):
     initial = start()
     initial.image_factors[:, 0] = 0

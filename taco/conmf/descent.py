@@ -62,7 +62,7 @@ def descend(
     batch : Batch
     settings : Settings
     anchors : Anchors
-        Prepared: unit rows, computing type, device.
+        As prepared by the solver: directions, computing type, device.
     capture : callable, optional
         Turns a function of no arguments into one that repeats its device work (:func:`cuda_graph`). ``None`` runs
         every step from the host.

@@ -23,7 +23,7 @@ class Penalty:
     ----------
     settings : Settings
     anchors : Anchors
-        Unit rows, on the device and of the computing type.
+        On the device and of the computing type; image rows of length 1, audio rows of length τ.
     projected : Tensor [S, T, D]
         X_A linear1ᵀ / T.
     counts : Tensor [S]
@@ -116,15 +116,15 @@ class Penalty:
         self.inverse_audio = _inverse(torch.linalg.vector_norm(self.normed, dim=1)) * present
         self.rows_audio = self.normed.mul_(self.inverse_audio[:, None])
         torch.mm(self.rows_audio, self.anchors.audio.t(), out=self.logits_audio)
-        self.logits_audio.mul_(self.anchors.scale)
 
     def _image_gradient(self, gradient: Tensor, pick) -> Tensor:
         return _through_cosine(gradient @ self.anchors.image, pick(self.rows_image), pick(self.inverse_image))
 
     def _audio_gradient(self, gradient: Tensor, rows: Tensor | None, pick) -> Tensor:
         p = self.anchors.projection
-        gradient = gradient @ self.anchors.audio * self.anchors.scale
-        gradient = _through_cosine(gradient, pick(self.rows_audio), pick(self.inverse_audio))
+        gradient = _through_cosine(
+            gradient @ self.anchors.audio, pick(self.rows_audio), pick(self.inverse_audio)
+        )
         gradient, _, _ = torch.ops.aten.native_layer_norm_backward(
             gradient,
             pick(self.summed),

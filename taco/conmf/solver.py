@@ -16,7 +16,7 @@ from .kmeans import kmeans, random_tokens
 from .settings import FIELDS, Anchors, CoNMFError, Initial, Projection, Result, Settings, stream
 
 # Bytes of tokens that one CPU thread works on at a time, so that a batch stays in the cache.
-CACHE_BYTES = 4 << 20
+CACHE_BYTES = 3 << 20
 
 
 # Samples whose start is computed together: k-means works in float64 and must not set the peak of memory.
@@ -185,8 +185,11 @@ class CoNMF:
         tokens = max(x.numel() for x in image) + max(x.numel() for x in audio)
         item = image[0].element_size()
         if self.device.type == "cpu":
-            share = -(-len(image) // torch.get_num_threads())
-            return max(1, min(share, 64, CACHE_BYTES // (tokens * item)))
+            most = max(1, min(64, CACHE_BYTES // (tokens * item)))
+            threads = torch.get_num_threads()
+            batches = -(-len(image) // most)
+            batches = -(-batches // threads) * threads  # each thread gets as many, all of one size
+            return -(-len(image) // batches)
         k, j = self.settings.n_components, len(self.anchors.image)
         rows = 5 * j + 6 * self.anchors.audio.shape[1] + 6 * (image[0].shape[1] + audio[0].shape[1])
         activations = 4 * (max(map(len, image)) + max(map(len, audio)))
@@ -196,8 +199,9 @@ class CoNMF:
 
 
 def _prepare(anchors: Anchors, dtype: torch.dtype, device: torch.device) -> Anchors:
-    """Anchors with unit rows, of the computing type and on the device."""
+    """Anchors of the computing type on the device: image rows of length 1, audio rows of length τ."""
     image, audio = (normalize(rows.to(device, dtype), dim=1) for rows in (anchors.image, anchors.audio))
+    audio = audio * float(anchors.scale)
     *matrices, eps = anchors.projection
     projection = Projection(*(m.detach().to(device, dtype) for m in matrices), eps)
     return Anchors(image.detach(), audio.detach(), float(anchors.scale), projection)
