@@ -15,8 +15,10 @@ from .descent import Batch, cuda_graph, descend
 from .kmeans import kmeans, random_tokens
 from .settings import FIELDS, Anchors, CoNMFError, Initial, Projection, Result, Settings, stream
 
-# Bytes of tokens that one CPU thread works on at a time, so that a batch stays in the cache.
+# Bytes of tokens that one CPU thread works on at a time, so that a batch stays in the cache; with large tokens still so
+# many samples that the projection and the anchors, which all samples share, are worth fetching.
 CACHE_BYTES = 3 << 20
+FEWEST, MOST = 8, 64
 
 
 # Samples whose start is computed together: k-means works in float64 and must not set the peak of memory.
@@ -185,7 +187,7 @@ class CoNMF:
         tokens = max(x.numel() for x in image) + max(x.numel() for x in audio)
         item = image[0].element_size()
         if self.device.type == "cpu":
-            most = max(1, min(64, CACHE_BYTES // (tokens * item)))
+            most = max(FEWEST, min(MOST, CACHE_BYTES // (tokens * item)))
             threads = torch.get_num_threads()
             batches = -(-len(image) // most)
             batches = -(-batches // threads) * threads  # each thread gets as many, all of one size
