@@ -20,7 +20,7 @@ rule score:
     threads: DEVICE_THREADS
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=4000,
         runtime=120,
     params:
         code=digest("score"),

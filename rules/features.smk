@@ -17,7 +17,7 @@ rule features:
     threads: DEVICE_THREADS
     resources:
         gpu=1,
-        mem_mb=16000,
+        mem_mb=4000,
         runtime=240,
     params:
         code=digest("features"),

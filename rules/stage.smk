@@ -61,7 +61,7 @@ rule text:
     threads: DEVICE_THREADS
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=4000,
         runtime=30,
     params:
         code=digest("text"),
@@ -87,7 +87,7 @@ rule train_miniature_models:
     threads: DEVICE_THREADS
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=4000,
         runtime=240,
     params:
         code=digest("train_miniature_models"),

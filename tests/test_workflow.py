@@ -331,3 +331,48 @@ def test_the_paper_suite_says_what_is_missing(tmp_path):
     code, output = snakemake(folder, target, "--configfile", "config/paper.yaml", overlay=False, check=False)
     assert code != 0
     assert "data/avsbench" in output and "ManifestError" in output
+
+
+# ---------------------------------------------------------------- SLURM
+
+
+@pytest.fixture
+def slurm(tmp_path_factory, monkeypatch):
+    """A one-node SLURM of this test's own."""
+    folder = tmp_path_factory.mktemp("slurm") / "state"
+    script = ROOT / "tests/slurm"
+    try:
+        # Its daemons outlive the script, so no pipe may be left to them.
+        with open(folder.with_suffix(".out"), "w") as output:
+            done = subprocess.run([script / "start.sh", folder], stdout=output, stderr=output, check=False)
+        text = folder.with_suffix(".out").read_text()
+        if done.returncode == 77:
+            pytest.skip(text.strip())
+        assert done.returncode == 0, text
+        monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        yield folder
+    finally:
+        subprocess.run([script / "stop.sh", folder], check=False)
+
+
+@pytest.mark.slurm
+def test_slurm_gives_the_tables_of_a_local_run(finished, slurm, tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder, symlinks=True)
+    shutil.rmtree(folder / RESULTS / "tables")
+    (folder / RESULTS / "provenance.json").unlink()
+    for name in ("scores/s4", "factors/s4/general/proposed"):
+        shutil.rmtree(folder / RESULTS / name)
+    small = [
+        f"{rule}:{key}" for rule in ("factorize", "score", "tables") for key in ("mem_mb=2000", "runtime=10")
+    ]
+    _, output = snakemake(
+        folder,
+        *("--workflow-profile", "profiles/slurm", "--set-resources", *small),
+        *("--slurm-init-seconds-before-status-checks", "3", "--retries", "0"),
+    )
+    submitted = [line for line in output.splitlines() if "submitted with SLURM jobid" in line]
+    assert len(submitted) == 3, output[-3000:]
+    assert table_bytes(folder) == table_bytes(finished)
+    log = (folder / RESULTS / "logs/factorize/s4/general/proposed/0.log").read_text()
+    assert "device: " in log

@@ -1,0 +1,184 @@
+"""Maps and rows of every method on a hand-made sample: two proposals, two classes."""
+
+import numpy as np
+import pytest
+import torch
+
+from taco import controls, evaluate, fcclip
+from taco.metrics import min_max
+from taco.text import Labels
+
+SIZE = 32
+CHANNELS = 6
+CONSTANTS = {
+    "void_embedding": np.eye(CHANNELS, dtype=np.float32)[5],
+    "clip_logit_scale": np.float32(50.0),
+    "fcclip_logit_scale": np.float32(50.0),
+    "clap_logit_scale": np.float32(20.0),
+}
+
+
+def proposals():
+    """Left half is class 0, right upper quarter class 1; the rest is nothing. Mask logits at a quarter of 32 × 32."""
+    masks = torch.full((1, 2, 8, 8), -9.0)
+    masks[0, 0, :, :4] = 9.0
+    masks[0, 1, :4, 4:] = 9.0
+    embeddings = torch.eye(CHANNELS)[None, :2]
+    return fcclip.Proposals(masks, embeddings, embeddings, [(32, 32, 32, 32)])
+
+
+def classes(names=("bell", "drum")):
+    rows = np.eye(CHANNELS, dtype=np.float32)
+    return Labels(list(names), rows[: len(names)], rows[: len(names), :4])
+
+
+def truth(semantic=False):
+    mask = np.zeros((SIZE, SIZE), dtype=bool)
+    mask[:, :16] = True
+    return mask * np.int64(1) if semantic else mask
+
+
+def make_run(variant="proposed", bank="general", k_star=(0, 1)):
+    """Two seeds; factor 0 is class 0 and lights the left half of a 4 × 4 grid, factor 1 is class 1."""
+    factors = torch.eye(CHANNELS)[:2].expand(2, 2, CHANNELS).clone()
+    activations = torch.zeros(2, 16, 2)
+    activations.view(2, 4, 4, 2)[:, :, :2, 0] = 1.0
+    activations.view(2, 4, 4, 2)[:, :2, 2:, 1] = 1.0
+    return evaluate.Run(variant, bank, [0, 1], activations, factors, torch.tensor(k_star))
+
+
+def make_scorer(task="s4", **changes):
+    settings = {
+        "task": task,
+        "dataset": "toy",
+        "size": SIZE,
+        "seed": 0,
+        "prompt_sets": ["list", "single"],
+        "controls": ["whole image", "random mask", "oracle mask"],
+        "alpha": 0.0,
+        "beta": 1.0,
+    }
+    return evaluate.Scorer(evaluate.Scoring(**settings | changes), classes(), CONSTANTS, torch.device("cpu"))
+
+
+def make_sample(semantic=False, runs=None, heard=0):
+    embedding = torch.eye(4)[heard]
+    return evaluate.Sample("toy/a", proposals(), embedding, (4, 4), truth(semantic), runs or [make_run()])
+
+
+def answers(scorer, sample):
+    listened = scorer._listen(sample.clap_embedding)
+    return {(a.method, a.variant, a.bank, a.seed): a for a in scorer.predictions(sample, listened[1])}
+
+
+def test_every_method_answers_once_per_run_and_seed():
+    sample = make_sample(runs=[make_run(), make_run("shuffled audio"), make_run(bank="specific")])
+    found = set(answers(make_scorer(), sample))
+    runs = [("proposed", "general"), ("shuffled audio", "general"), ("proposed", "specific")]
+    expected = {(method, *run, seed) for method in ("TACO", "U only") for run in runs for seed in (0, 1)}
+    expected |= {("A-FC-CLIP", prompt_set, "specific", -1) for prompt_set in ("list", "single")}
+    expected |= {(method, "control", "none", -1) for method in ("whole image", "random mask", "oracle mask")}
+    assert found == expected
+
+
+def test_the_chosen_factor_gives_the_channel_of_decode():
+    scorer, sample = make_scorer(), make_sample()
+    run = sample.runs[0]
+    maps = fcclip.decode(sample.proposals, run.image_factors, **scorer.decoding)
+    for seed, answer in enumerate(answers(scorer, sample)["TACO", "proposed", "general", s] for s in (0, 1)):
+        expected = min_max(maps[seed, run.k_star[seed]].numpy())
+        np.testing.assert_allclose(answer.scores, expected, atol=1e-5)
+
+
+def test_taco_finds_the_region_of_its_factor():
+    found = answers(make_scorer(), make_sample())
+    np.testing.assert_array_equal(found["TACO", "proposed", "general", 0].scores > 0.5, truth())
+    other = found["TACO", "proposed", "general", 1].scores > 0.5
+    assert other[:14, 18:].all() and not other[18:].any()
+
+
+def test_activations_alone_are_the_grid_of_the_chosen_factor():
+    found = answers(make_scorer(), make_sample())
+    scores = found["U only", "proposed", "general", 0].scores
+    assert scores.shape == (SIZE, SIZE)
+    assert scores[:, :12].min() > 0.5 and scores[:, 20:].max() < 0.5
+    assert found["U only", "proposed", "general", 0].label == "bell"
+    assert found["U only", "proposed", "general", 1].label == "drum"
+
+
+@pytest.mark.parametrize("heard", [0, 1])
+def test_the_heard_class_is_segmented(heard):
+    found = answers(make_scorer(), make_sample(heard=heard))
+    answer = found["A-FC-CLIP", "list", "specific", -1]
+    assert answer.label == ("bell", "drum")[heard]
+    assert answer.scores[4, 4] == pytest.approx(1 - heard, abs=0.02)
+    assert answer.scores[4, 28] == pytest.approx(heard, abs=0.02)
+
+
+def test_controls_are_binary_and_the_oracle_is_the_truth():
+    found = answers(make_scorer(), make_sample())
+    for method in ("whole image", "random mask", "oracle mask"):
+        assert set(np.unique(found[method, "control", "none", -1].scores)) <= {0.0, 1.0}
+    np.testing.assert_array_equal(
+        found["oracle mask", "control", "none", -1].scores, truth().astype(np.float32)
+    )
+    expected = controls.random_mask(0, "toy/a", (SIZE, SIZE))
+    np.testing.assert_array_equal(
+        found["random mask", "control", "none", -1].scores, expected.astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("task", ["avss", "ade_sp_semantic"])
+def test_semantic_maps_hold_the_id_of_the_named_class(task):
+    scorer, sample = make_scorer(task), make_sample(semantic=True)
+    found = answers(scorer, sample)
+    assert ("U only", "proposed", "general", 0) not in found
+    assert ("A-FC-CLIP", "single", "specific", -1) not in found
+    first = found["TACO", "proposed", "general", 0].scores
+    assert set(np.unique(first)) <= {0, 1} and first[5, 5] == 1
+    second = found["TACO", "proposed", "general", 1].scores
+    assert set(np.unique(second)) <= {0, 2} and second[5, 28] == 2
+    np.testing.assert_array_equal(found["oracle mask", "control", "none", -1].scores, sample.truth)
+    assert (found["whole image", "control", "none", -1].scores == 1).all()
+
+
+def test_ids_count_from_zero_where_background_is_a_class():
+    how = make_scorer("avss").how
+    scorer = evaluate.Scorer(how, classes(("background", "drum")), CONSTANTS, torch.device("cpu"))
+    found = answers(scorer, make_sample(semantic=True))
+    assert set(np.unique(found["TACO", "proposed", "general", 1].scores)) == {0, 1}
+    np.testing.assert_array_equal(found["oracle mask", "control", "none", -1].scores, truth(semantic=True))
+
+
+def test_empty_truth_has_an_empty_oracle():
+    sample = make_sample()._replace(truth=np.zeros((SIZE, SIZE), dtype=bool))
+    assert not answers(make_scorer(), sample)["oracle mask", "control", "none", -1].scores.any()
+
+
+def test_rows_count_and_pools_fill_only_where_they_are_used():
+    for task, pooled in (("s4", False), ("ade_sp", True)):
+        histograms = {}
+        rows = list(make_scorer(task).rows(make_sample(), histograms, "bell"))
+        assert all(row["pixels"] == SIZE**2 for row in rows)
+        assert {row["clap_label"] for row in rows} == {"bell"}
+        assert bool(histograms) is pooled
+        if pooled:
+            assert ("bell", "TACO", "proposed", "general", 0) in histograms
+            written = evaluate.histogram_rows(histograms, task, "toy")
+            assert len(written) == len(rows)
+            assert sum(written[0]["positives"]) == SIZE * SIZE // 2
+
+
+def test_stretching_agrees_with_the_metrics_definition():
+    maps = torch.rand(3, 7, 5, generator=torch.Generator().manual_seed(0)) * 4 - 1
+    maps[1] = 2.5
+    stretched = evaluate.stretch(maps).numpy()
+    for found, original in zip(stretched, maps.numpy(), strict=True):
+        np.testing.assert_allclose(found, min_max(original), atol=1e-6)
+
+
+def test_a_sample_is_scored_alike_alone_and_with_other_runs():
+    scorer = make_scorer()
+    alone = answers(scorer, make_sample())["TACO", "proposed", "general", 0].scores
+    together = answers(scorer, make_sample(runs=[make_run("no-min", k_star=(1, 0)), make_run()]))
+    np.testing.assert_allclose(together["TACO", "proposed", "general", 0].scores, alone, atol=1e-6)
