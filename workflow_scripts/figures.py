@@ -7,35 +7,11 @@ import numpy as np
 import pandas as pd
 from job import run
 
-from taco import aggregate, exhibits, figures, manifest
+from taco import aggregate, exhibits, figures
 from taco.cache import open_cache
-from taco.examples import Source, sound_grid
-from taco.text import CLASSES, Text
+from taco.examples import open_sources
 
 log = logging.getLogger("taco")
-
-
-def sources(stack, inputs, params, rows):
-    """Examples of each task."""
-    text = Text(inputs.text)
-    grid = sound_grid(params.clap["architecture"])
-    frames = {name: manifest.read(path) for name, path in zip(params.datasets, inputs.manifests, strict=True)}
-    found = {}
-    for task, path in zip(params.tasks, inputs.examples, strict=True):
-        cache = stack.enter_context(open_cache(path, "examples", {"task": task}))
-        dataset = cache.attributes["dataset"]
-        found[task] = Source(
-            task,
-            frames[dataset],
-            rows[rows["task"] == task],
-            cache,
-            text.labels(dataset, cache.attributes["words"]),
-            text.labels(dataset, CLASSES).names,
-            window=params.clap["window"],
-            grid=grid,
-            seed=params.settings["seed"],
-        )
-    return found
 
 
 def traces(paths):
@@ -63,7 +39,15 @@ def main(snakemake):
     with ExitStack() as stack:
         evidence = exhibits.Evidence(
             suite=params.settings["suite"],
-            sources=sources(stack, inputs, params, rows),
+            sources=open_sources(
+                stack,
+                inputs.examples,
+                dict(zip(params.datasets, inputs.manifests, strict=True)),
+                inputs.text,
+                rows,
+                params.settings["models"]["clap"],
+                params.settings["seed"],
+            ),
             rows=rows,
             histograms=aggregate.load_histograms(inputs.histograms),
             traces=traces(inputs.factors),

@@ -1,0 +1,39 @@
+"""Write the gallery of samples: static pages that open from disk."""
+
+import logging
+from contextlib import ExitStack
+
+from job import run
+
+from taco import aggregate, gallery
+from taco.examples import open_sources
+
+log = logging.getLogger("taco")
+
+
+def main(snakemake):
+    inputs, settings = snakemake.input, snakemake.params.settings
+    rows = aggregate.load_rows(inputs.scores)
+    with ExitStack() as stack:
+        sources = open_sources(
+            stack,
+            inputs.examples,
+            dict(zip(snakemake.params.datasets, inputs.manifests, strict=True)),
+            inputs.text,
+            rows,
+            settings["models"]["clap"],
+            settings["seed"],
+        )
+        count = gallery.write(
+            snakemake.output[0],
+            sources,
+            rows,
+            settings["suite"],
+            settings["gallery"]["samples"],
+            settings["seed"],
+        )
+    log.info("%d samples", count)
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
