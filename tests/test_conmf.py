@@ -309,7 +309,7 @@ def test_captured_steps_equal_steps_from_the_host(option, anchors, tokens):
 
     def batch():
         units = [[0, 1, 2], [3]] if settings.beta_temporal else [[i] for i in range(S)]
-        return solver._batch(units, *map(list, tokens), KEYS, (0, 1), None)
+        return solver._batch(units, *map(list, tokens), KEYS, (0, 1), None, torch.float64)
 
     host, _ = descend(batch(), settings, prepared)
     graph, _ = descend(batch(), settings, prepared, capture)
@@ -328,7 +328,7 @@ def test_a_captured_run_is_left_when_a_residual_vanishes(anchors):
     prepared = _prepare(anchors, torch.float64, torch.device("cpu"))
     calls = []
     descend(
-        solver._batch([[i] for i in range(S)], list(x_i), list(x_a), KEYS, (0, 1), initial),
+        solver._batch([[i] for i in range(S)], list(x_i), list(x_a), KEYS, (0, 1), initial, torch.float64),
         settings,
         prepared,
         lambda work: lambda: (calls.append(1), work()),
@@ -462,6 +462,8 @@ def test_half_precision_is_computed_in_float32(anchors, tokens):
     full = CoNMF(settings, anchors).fit(x_i.float(), x_a.float(), KEYS, (0,))
     assert half.image_factors.dtype == torch.float32
     assert torch.equal(half.image_factors, full.image_factors)
+    mixed = CoNMF(settings, anchors).fit([x_i[0], *x_i[1:].float()], x_a, KEYS, (0,))
+    assert torch.equal(mixed.image_factors, full.image_factors)
 
 
 def test_out_of_memory_halves_the_batch_and_says_so(anchors, tokens, monkeypatch):

@@ -44,8 +44,8 @@ def check_anchors(anchors: Anchors) -> None:
 
 def check_tokens(
     image_tokens, audio_tokens, anchors: Anchors, settings: Settings
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Tokens of both modalities as lists of matrices of one computing type, checked."""
+) -> tuple[list[Tensor], list[Tensor], torch.dtype]:
+    """Tokens of both modalities as lists of matrices, checked, and the type to compute in."""
     widths = {"image": anchors.image.shape[1], "audio": anchors.projection.linear1.shape[1]}
     sides = {}
     for modality, tokens in (("image", image_tokens), ("audio", audio_tokens)):
@@ -65,11 +65,9 @@ def check_tokens(
             f"tokens: expected as many images as sounds, found {len(sides['image'])} and {len(sides['audio'])}"
         )
     double = any(x.dtype == torch.float64 for x in (*sides["image"], *sides["audio"]))
-    dtype = torch.float64 if double else torch.float32
     for modality, matrices in sides.items():
-        sides[modality] = [x.to(dtype) for x in matrices]
-        _check_values(modality, sides[modality], settings)
-    return sides["image"], sides["audio"]
+        _check_values(modality, matrices, settings)
+    return sides["image"], sides["audio"], torch.float64 if double else torch.float32
 
 
 def _check_values(modality: str, matrices: list[Tensor], settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -80,22 +81,24 @@ class CoNMF:
         -------
         Result
         """
-        image, audio = checks.check_tokens(image_tokens, audio_tokens, self.anchors, self.settings)
+        image, audio, dtype = checks.check_tokens(image_tokens, audio_tokens, self.anchors, self.settings)
         keys, seeds = [str(key) for key in keys], tuple(int(seed) for seed in seeds)
         checks.check_names(keys, seeds, clips, len(image), self.settings)
         checks.check_initial(initial, image, audio, len(seeds), self.settings)
         units = _units(clips if self.settings.beta_temporal > 0 else None, len(image))
-        prepared = _prepare(self.anchors, image[0].dtype, self.device)
+        prepared = _prepare(self.anchors, dtype, self.device)
         capture = cuda_graph if self.device.type == "cuda" else None
 
         def solve(batch: list[list[int]]) -> tuple[list[int], Result, int]:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._on_device():
                 order = [i for unit in batch for i in unit]
-                start = self._batch(batch, image, audio, keys, seeds, initial)
+                start = self._batch(batch, image, audio, keys, seeds, initial, dtype)
                 return order, *descend(start, self.settings, prepared, capture)
 
         collected, risen = [], 0
-        for order, result, worse in self._run(solve, units, image, audio, len(seeds)):
+        for order, result, worse in self._run(
+            solve, units, self._batch_size(image, audio, len(seeds), dtype.itemsize)
+        ):
             collected.append((order, result))
             risen += worse
             if progress is not None:
@@ -116,20 +119,24 @@ class CoNMF:
         keys: Sequence[str],
     ) -> Initial:
         """V's start of every sample (k-means or random tokens), to be given to later runs of other variants."""
-        image, audio = checks.check_tokens(image_tokens, audio_tokens, self.anchors, self.settings)
+        image, audio, dtype = checks.check_tokens(image_tokens, audio_tokens, self.anchors, self.settings)
         keys = [str(key) for key in keys]
         checks.check_names(keys, (0,), range(len(image)), len(image), self.settings)
         if self.settings.init == "given":
             raise CoNMFError("init: expected a way to start (kmeans or random_tokens), found 'given'")
         parts = []
-        with torch.inference_mode():
+        with torch.inference_mode(), self._on_device():
             for i in range(0, len(image), START_BATCH):
                 part = slice(i, i + START_BATCH)
                 sides = (("image", image[part]), ("audio", audio[part]))
                 parts.append(
-                    [self._start(*_pad(x, self.device), keys[part], name).cpu() for name, x in sides]
+                    [self._start(*_pad(x, self.device, dtype), keys[part], name).cpu() for name, x in sides]
                 )
         return Initial(*(torch.cat(side) for side in zip(*parts)))
+
+    def _on_device(self) -> AbstractContextManager:
+        """Makes a CUDA device the current one."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
     def _start(self, tokens: Tensor, counts: Tensor, keys: list[str], modality: str) -> Tensor:
         method = {"kmeans": kmeans, "random_tokens": random_tokens}[self.settings.init]
@@ -138,13 +145,13 @@ class CoNMF:
         parts = zip(tokens.split(START_BATCH), counts.split(START_BATCH), _slices(names, START_BATCH))
         return torch.cat([method(*part, k, seed) for part in parts])
 
-    def _batch(self, units, image, audio, keys, seeds, initial) -> Batch:
+    def _batch(self, units, image, audio, keys, seeds, initial, dtype) -> Batch:
         """Tokens, start and links of the samples of ``units``, padded, on the device."""
         order = [i for unit in units for i in unit]
         names = [keys[i] for i in order]
         sides = []
         for modality, tokens in (("image", image), ("audio", audio)):
-            x, counts = _pad([tokens[i] for i in order], self.device)
+            x, counts = _pad([tokens[i] for i in order], self.device, dtype)
             if self.settings.init == "given":
                 v = getattr(initial, f"{modality}_factors")[order].to(x)
                 v = v.clone()
@@ -162,9 +169,8 @@ class CoNMF:
             sides.append((x, counts, w, v))
         return Batch(*sides, lengths=[len(unit) for unit in units])
 
-    def _run(self, solve, units, image, audio, n_seeds):
+    def _run(self, solve, units, size):
         """Yield the results of batches of units; halve a batch for which memory is short."""
-        size = self._batch_size(image, audio, n_seeds)
         batches = _chunks(units, size)
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         if threads == 1 or len(batches) == 1:
@@ -180,12 +186,11 @@ class CoNMF:
                 pool.shutdown(cancel_futures=True)
                 torch.set_num_threads(threads)
 
-    def _batch_size(self, image: list[Tensor], audio: list[Tensor], n_seeds: int) -> int:
+    def _batch_size(self, image: list[Tensor], audio: list[Tensor], n_seeds: int, item: int) -> int:
         """Samples per batch: the setting, or what fits the cache (CPU) or the free memory (CUDA)."""
         if self.settings.batch_size != "auto":
             return self.settings.batch_size
         tokens = max(x.numel() for x in image) + max(x.numel() for x in audio)
-        item = image[0].element_size()
         if self.device.type == "cpu":
             most = max(FEWEST, min(MOST, CACHE_BYTES // (tokens * item)))
             threads = torch.get_num_threads()
@@ -261,10 +266,13 @@ def _halving(solve, batch):
     yield from _halving(solve, batch[half:])
 
 
-def _pad(tokens: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+def _pad(tokens: list[Tensor], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Tokens [S, N, C] padded with zero rows, and their counts [S] (CPU)."""
     counts = torch.tensor([len(x) for x in tokens])
-    return torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(device), counts
+    if len({x.dtype for x in tokens}) > 1:
+        tokens = [x.to(dtype) for x in tokens]  # padding would bring all to the type of the first
+    padded = torch.nn.utils.rnn.pad_sequence(list(tokens), batch_first=True)
+    return padded.to(device).to(dtype), counts
 
 
 def _draw(keys: list[str], seeds: Sequence[int], counts: Tensor, width: int, k: int, modality: str) -> Tensor:

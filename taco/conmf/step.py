@@ -57,8 +57,8 @@ class Modality:
         self.square.add_((self.uu * self.vv).sum((1, 2)))
 
     def cancelled(self, guard: float) -> Tensor:
-        """Which (sample, seed) pairs [S*R] need the residual itself."""
-        return self.square <= guard * self.norm_x
+        """Which (sample, seed) pairs [S*R] need the residual itself; of X = 0 the Gram form loses nothing."""
+        return (self.square <= guard * self.norm_x) & (self.norm_x > 0)
 
     def explicit(self, which: Tensor) -> Tensor:
         """Residuals UV - X [F, N, C] of the pairs ``which`` [F]; their norms replace the Gram form's."""
