@@ -255,8 +255,9 @@ def classify(
     overlap : bool [G], optional
         Which classes lie inside the training vocabulary; None: none.
     groups : int64 [K], optional
-        Class 0 .. G - 1 of each prompt: synonyms (and templates) of one class share a number, and the
-        best of them counts. None: every prompt is a class of its own, G = K.
+        Class 0 .. G - 1 of each prompt: synonyms of one class share a number, and the best of them counts,
+        as in FC-CLIP (which averages a synonym's templates before, as the caller may). None: every prompt
+        is a class of its own, G = K.
 
     Returns
     -------
