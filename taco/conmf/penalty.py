@@ -81,21 +81,22 @@ class Penalty:
         pick = (lambda t: t) if rows is None else (lambda t: t[rows])
         weight = self.weight * rate
         image, audio = pick(self.target_image), pick(self.target_audio)
-        logits_image, logits_audio = pick(self.logits_image), pick(self.logits_audio)
         gradient_image, gradient_audio = 0.0, 0.0
         if self.settings.penalty_side in ("image", "both"):
             gradient_image = image - audio
-            gradient_audio = audio * (pick(self.mean_image)[:, None] - logits_image)
+            gradient_audio = audio * (pick(self.mean_image)[:, None] - pick(self.logits_image))
         if self.settings.penalty_side in ("audio", "both"):
             gradient_audio = gradient_audio + audio - image
-            gradient_image = gradient_image + image * (pick(self.mean_audio)[:, None] - logits_audio)
+            gradient_image = gradient_image + image * (
+                pick(self.mean_audio)[:, None] - pick(self.logits_audio)
+            )
         return (
             self._image_gradient(gradient_image * weight, pick),
             self._audio_gradient(gradient_audio * weight, rows, pick),
         )
 
     def _describe_image(self, rows: Tensor) -> None:
-        self.inverse_image = _inverse(torch.linalg.vector_norm(rows, dim=1))
+        self.inverse_image = inverse(torch.linalg.vector_norm(rows, dim=1))
         torch.mul(rows, self.inverse_image[:, None], out=self.rows_image)
         torch.mm(self.rows_image, self.anchors.image.t(), out=self.logits_image)
 
@@ -113,7 +114,7 @@ class Penalty:
         )
         # A zero component has no direction, although its projection (the layer norm's bias) may have one.
         present = torch.linalg.vector_norm((audio.p if component else audio.v).view(-1, c), dim=1) > 0
-        self.inverse_audio = _inverse(torch.linalg.vector_norm(self.normed, dim=1)) * present
+        self.inverse_audio = inverse(torch.linalg.vector_norm(self.normed, dim=1)) * present
         self.rows_audio = self.normed.mul_(self.inverse_audio[:, None])
         torch.mm(self.rows_audio, self.anchors.audio.t(), out=self.logits_audio)
 
@@ -142,9 +143,9 @@ class Penalty:
         return gradient
 
 
-def _inverse(length: Tensor) -> Tensor:
+def inverse(length: Tensor) -> Tensor:
     """1 / length, and 0 for a length of 0 (whose cosine and gradient are 0 by definition)."""
-    return torch.where(length > 0, length.reciprocal(), 0.0)
+    return length.reciprocal().nan_to_num_(nan=float("nan"), posinf=0.0)
 
 
 def _through_cosine(gradient: Tensor, direction: Tensor, inverse: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .penalty import Penalty
+from .penalty import Penalty, inverse
 from .settings import Settings
 
 # Below this ratio of ‖R‖² to ‖X‖² the Gram form of the residual has lost too many digits.
@@ -72,8 +72,8 @@ class Modality:
         """a [S*R], times the step size; 0 where the residual is 0."""
         if self.squared:
             return (2 * self.beta * rate).expand_as(self.square)
-        inverse = self.square.clamp(min=0).rsqrt()
-        return torch.where(self.square > 0, inverse, 0.0) * (self.beta * rate)
+        inverse_norm = self.square.clamp(min=0).rsqrt_().nan_to_num_(nan=float("nan"), posinf=0.0)
+        return inverse_norm.mul_(self.beta * rate)
 
     def backward(
         self,
@@ -235,16 +235,16 @@ class Step:
         s, r, k, _, c = side.shape
         v = side.v.view(s * r * k, c)[rows].view(s, r, c)
         length = torch.linalg.vector_norm(v, dim=2, keepdim=True)
-        inverse = torch.where(length > 0, length.reciprocal(), 0.0)
-        return v * inverse, inverse
+        shorter = inverse(length)
+        return v * shorter, shorter
 
     def _temporal(self, side: Modality, rows: Tensor, rate: Tensor) -> Tensor:
         """Gradient [S*R, C] of the temporal term (Eq. 7) for the chosen rows of V, times the step size."""
-        direction, inverse = self._chosen_directions(side, rows)
+        direction, shorter = self._chosen_directions(side, rows)
         pull = direction[self.links.previous] * self.links.has_previous
         pull = pull + direction[self.links.following] * self.links.has_following
         pull = pull - direction * (pull * direction).sum(2, keepdim=True)
-        return (pull * inverse * (-self.settings.beta_temporal * rate)).flatten(0, 1)
+        return (pull * shorter * (-self.settings.beta_temporal * rate)).flatten(0, 1)
 
     def objective(self) -> Tensor:
         """Minimised value [S, R] at the last forward pass, descriptors included; call before V changes.
