@@ -336,6 +336,22 @@ def test_a_captured_run_is_left_when_a_residual_vanishes(anchors):
     assert 0 < len(calls) <= 25
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    "option", [{}, {"beta_temporal": 1.0}, {"reduction": "mean"}, {"descriptor": "factor"}]
+)
+def test_cuda_equals_cpu_in_float64_and_repeats_bit_for_bit(option, anchors, tokens):
+    settings = replace(BASE, init="kmeans", checkpoints=(77,), trace_every=50, **{**CALM, **option})
+    cpu, first, second = (
+        CoNMF(settings, anchors, device).fit(*tokens, KEYS, (0, 1), CLIPS)
+        for device in ("cpu", "cuda", "cuda")
+    )
+    for name in ("image_activations", "image_factors", "audio_factors", "cross_entropy", "objective"):
+        assert torch.allclose(getattr(cpu, name), getattr(first, name), atol=1e-9), name
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
+    assert torch.allclose(cpu.checkpoints[77].image_factors, first.checkpoints[77].image_factors, atol=1e-9)
+
+
 def test_objective_falls_under_small_steps(anchors, tokens):
     settings = replace(BASE, init="kmeans", learning_rate=1e-3, halve_at=(), steps=150)
     objective = CoNMF(settings, anchors).fit(*tokens, KEYS, (0, 1)).objective
