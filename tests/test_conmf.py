@@ -217,9 +217,10 @@ def test_clips_keep_together_and_do_not_touch_each_other(anchors, tokens):
     assert not torch.allclose(whole.image_factors[:, :3], apart.image_factors[:, :3], atol=1e-6)
 
 
-def test_repeat_is_bit_identical_with_threads_and_leaves_the_global_generator(anchors, tokens):
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_repeat_is_bit_identical_with_threads_and_leaves_the_global_generator(batch_size, anchors, tokens):
     x_i, x_a = (x.float() for x in tokens)
-    settings = replace(BASE, init="kmeans", steps=20, batch_size=1)
+    settings = replace(BASE, init="kmeans", steps=20, batch_size=batch_size)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     one = CoNMF(settings, anchors).fit(x_i, x_a, KEYS, (0, 1))
     torch.set_num_threads(2)

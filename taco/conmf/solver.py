@@ -170,10 +170,14 @@ class CoNMF:
         return Batch(*sides, lengths=[len(unit) for unit in units])
 
     def _run(self, solve, units, size):
-        """Yield the results of batches of units; halve a batch for which memory is short."""
+        """Yield the results of batches of units; halve a batch for which memory is short.
+
+        A CPU thread works on a batch of its own, also when there is but one batch: the products of a step are too small
+        to share, and so the number of threads does not touch the results.
+        """
         batches = _chunks(units, size)
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        if threads == 1 or len(batches) == 1:
+        if threads == 1:
             for batch in batches:
                 yield from _halving(solve, batch)
             return
