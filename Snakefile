@@ -23,7 +23,7 @@ rule all:
             "results/{suite}/tables/{table}.{ext}",
             suite=config["suite"],
             table=TABLES,
-            ext=["csv", "md"],
+            ext=["csv", "md", "tex"],
         ),
         expand("results/{suite}/provenance.json", suite=config["suite"]),
     localrule: True

@@ -11,7 +11,7 @@ rule tables:
         expand(
             "results/{suite}/tables/{table}.{ext}",
             table=TABLES,
-            ext=["csv", "md"],
+            ext=["csv", "md", "tex"],
             allow_missing=True,
         ),
         provenance="results/{suite}/provenance.json",

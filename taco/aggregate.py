@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taco import metrics, runtime
+from taco.resampling import paired_bootstrap, paired_permutation
 
 SCHEMA_VERSION = "1"
 CELL = ("task", "dataset", "method", "variant", "word_bank")
@@ -339,7 +340,7 @@ def summarise(rows, histograms=None):
     return over_seeds(per_seed(rows, histograms))
 
 
-# -------------------------------------------------------------------------- paired bootstrap by clip
+# ------------------------------------------------------------------- paired comparisons by clip
 
 
 @dataclass(frozen=True)
@@ -402,37 +403,8 @@ def image_scores(rows):
     return seeds[0].assign(score=np.mean([frame["score"] for frame in seeds], axis=0))
 
 
-def paired_bootstrap(difference, clips, draws=10_000, seed=0, level=0.95):
-    """Percentile interval of a mean difference when whole clips are drawn with replacement.
-
-    Parameters
-    ----------
-    difference : float [S]
-        score of a minus score of b, by image
-    clips : sequence [S]
-        the image's clip: images of one clip are drawn together
-    draws, seed : int
-    level : float
-
-    Returns
-    -------
-    (low, high) : floats. The mean is over images, so a drawn set's value is Σ differences / Σ images.
-    """
-    names, index = np.unique(np.asarray(clips), return_inverse=True)
-    sums = np.bincount(index, weights=np.asarray(difference, dtype=np.float64))
-    sizes = np.bincount(index)
-    rng = np.random.default_rng(seed)
-    means = []
-    step = max(1, 2_000_000 // len(names))  # bounds memory: about 16 MB of indices
-    for start in range(0, draws, step):
-        drawn = rng.integers(len(names), size=(min(step, draws - start), len(names)))
-        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
-    """Paired bootstrap of every comparison on every task that the rows hold.
+    """Paired bootstrap and permutation test of every comparison on every task that the rows hold.
 
     Thresholds stay those chosen on the whole set; they are not chosen anew in a drawn set. Every comparison
     starts from the same seed, so its interval does not depend on the others.
@@ -440,7 +412,7 @@ def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
     Returns
     -------
     DataFrame: task, metric, method_a, variant_a, word_bank_a, method_b, variant_b, word_bank_b, mean_a,
-    mean_b, difference, low, high, n_clips, n_samples, n_seeds_a, n_seeds_b, draws (fractions)
+    mean_b, difference, low, high, p_value, n_clips, n_samples, n_seeds_a, n_seeds_b, draws (fractions)
 
     Raises
     ------
@@ -490,6 +462,7 @@ def _compare(task, keys, scores, seeds, draws, seed):
         "difference": difference.mean(),
         "low": low,
         "high": high,
+        "p_value": paired_permutation(difference, a["clip_id"], draws, seed),
         "n_clips": a["clip_id"].nunique(),
         "n_samples": len(a),
         "n_seeds_a": seeds[0],

@@ -1,4 +1,4 @@
-"""The paper's tables from aggregated numbers: a long frame for CSV, Markdown for people. Percent throughout.
+"""The paper's tables from aggregated numbers, as long frames for CSV; `taco.printing` makes pages of them. Percent.
 
 A table is data: a `TableSpec` says which columns (task, metric) and rows (method, variant, word bank) it
 has. Numbers of others come from config/reported.yaml (`load_reported`), on the suite that names it; without
@@ -28,10 +28,14 @@ COLUMNS = (
     "n_samples",
     "reported_mean",
     "reported_std",
+    "reported_deviation",
     "release_mean",
     "release_std",
+    "release_deviation",
     "source",
 )
+TOLERANCE = 1.0
+"""Least tolerance in points: the authors' release allows max(2 · std, 1.0)."""
 ANY = "any"
 DEFAULT = "default"
 NO_BANK = "none"
@@ -307,10 +311,32 @@ def _measured(spec, cell, reported, suite):
         "n_samples": cell["n_samples"],
         "reported_mean": paper[0],
         "reported_std": paper[1],
+        "reported_deviation": deviation(100 * cell["mean"], paper[0], paper[1]),
         "release_mean": release[0],
         "release_std": release[1],
+        "release_deviation": deviation(100 * cell["mean"], release[0], release[1]),
         "source": "; ".join(sources),
     }
+
+
+def deviation(measured, expected, std=np.nan):
+    """How far a number lies from another's, in units of that one's tolerance max(2 · std, 1.0) point.
+
+    Parameters
+    ----------
+    measured, expected, std : float
+        Percent; std is the expected number's, NaN where none is given.
+
+    Returns
+    -------
+    float, signed: within ±1 the two agree. NaN where nothing is expected.
+
+    Examples
+    --------
+    >>> round(deviation(45.0, 43.15, 0.91), 3), deviation(64.5, 64.04, 0.25) < 1, deviation(1.0, 3.0)
+    (1.016, True, -2.0)
+    """
+    return (measured - expected) / np.fmax(2 * std, TOLERANCE)
 
 
 def intervals(frame, suite):
@@ -331,7 +357,7 @@ def intervals(frame, suite):
     return frame
 
 
-# ----------------------------------------------------------------------------------------- Markdown
+# -------------------------------------------------------------------------------------- in words
 
 
 def suite_title(suite):
@@ -349,125 +375,3 @@ def number(mean, std=np.nan):
     if pd.isna(mean):
         return ""
     return f"{mean:.2f}" if pd.isna(std) else f"{mean:.2f} ± {std:.2f}"
-
-
-def to_markdown(frame, suite, notes=()):
-    """A table of `build` for people.
-
-    Cells read "measured (reported) [release]"; the release's number is shown where it differs from the
-    paper's.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        from `build`
-    suite : str
-    notes : iterable of str
-        printed as footnotes, usually ``reported.notes[table]``
-
-    Returns
-    -------
-    str, ends with a newline
-    """
-    spec = SPECS[frame["table"].iloc[0]]
-    bounds = {(row.method, row.variant) for row in spec.rows if row.bound}
-    is_bound = pd.Series([key in bounds for key in zip(frame["method"], frame["variant"])], index=frame.index)
-    parts = [f"# {spec.title}", f"**{suite_title(suite)}**", _grid(frame[~is_bound], spec)]
-    if is_bound.any():
-        parts += ["For comparison (bounds and controls):", _grid(frame[is_bound], spec)]
-    return "\n\n".join([*parts, _legend(frame, notes)]) + "\n"
-
-
-def _grid(frame, spec):
-    columns = [(TASKS[task].title, metric) for task, metric in spec.columns]
-    lines = []
-    for (method, variant), rows in frame.groupby(["method", "variant"], sort=False):
-        for banks, part in _printed_rows(rows):
-            cells = {(c["dataset"], c["metric"]): _cell(c) for _, c in part.iterrows()}
-            seeds = sorted({int(n) for n in part["n_seeds"].dropna()})
-            line = {"Method": label(method, variant), "Word bank": banks}
-            line |= {f"{dataset} {metric}": cells.get((dataset, metric), "") for dataset, metric in columns}
-            lines.append(line | {"seeds": "/".join(map(str, seeds))})
-    return _pipe(pd.DataFrame(lines), left=2)
-
-
-def _printed_rows(rows):
-    """Rows of one method: one line for each word bank, or one line where each dataset has a single bank."""
-    if rows.groupby("dataset")["word_bank"].nunique().max() > 1:
-        yield from rows.groupby("word_bank", sort=False)
-    else:
-        banks = [bank for bank in rows["word_bank"].unique() if bank != NO_BANK]
-        yield " / ".join(banks), rows
-
-
-def _cell(cell):
-    text = number(cell["mean"], cell["std"])
-    reported = number(cell["reported_mean"], cell["reported_std"])
-    release = number(cell["release_mean"], cell["release_std"])
-    parts = [text, reported and f"({reported})", release and release != reported and f"[{release}]"]
-    return " ".join(part for part in parts if part)
-
-
-def _legend(frame, notes):
-    measured = frame.dropna(subset=["mean"])
-    samples = measured.groupby("dataset", sort=False)["n_samples"].first()
-    lines = [
-        "Percent; mean ± population standard deviation over seeds (none for a deterministic method). "
-        "Images: " + ", ".join(f"{dataset} {n}" for dataset, n in samples.items()) + ".",
-    ]
-    kinds = {task.kind for task in TASKS.values() if task.title in set(frame["dataset"])}
-    if "binary" in kinds:
-        lines.append("S4, MS3: mask-IoU and F take the threshold that is best for the whole scored set.")
-    if "pooled" in kinds:
-        lines.append(
-            "ADE SP: pooled over a class's pixels, mIoU at the class's best threshold on the scored set."
-        )
-    if any("corrected" in metric for metric in frame["metric"]):
-        lines.append(
-            "ADE SP Semantic: the plain columns keep the authors' counting (background counted, last class "
-            "lost); (corrected) counts exactly the classes."
-        )
-    if frame["reported_mean"].notna().any():
-        lines.append(
-            "(…) is printed in the paper; […] is what the authors' release expects, where it differs."
-        )
-    return "\n".join(f"- {line}" for line in [*lines, *notes])
-
-
-def intervals_markdown(frame, suite):
-    """The comparisons of `intervals` for people."""
-    lines = [
-        {
-            "Dataset": row["dataset"],
-            "A": _side(row, "a"),
-            "B": _side(row, "b"),
-            "Score": row["metric"],
-            "A − B": f"{row['difference']:+.2f}",
-            "95 % interval": f"[{row['low']:+.2f}, {row['high']:+.2f}]",
-            "excludes 0": "yes" if row["excludes_zero"] else "no",
-            "clips": row["n_clips"],
-            "images": row["n_samples"],
-            "seeds": f"{row['n_seeds_a']}/{row['n_seeds_b']}",
-        }
-        for row in frame.to_dict("records")
-    ]
-    draws = ", ".join(f"{n:,}" for n in sorted(set(frame["draws"])))
-    legend = (
-        f"- Percent points; paired bootstrap by clip ({draws} draws), percentile interval. "
-        "Each image's score is averaged over seeds.\n"
-        "- mask-IoU: by image, at each method's own best threshold on the scored set. "
-        "mIoU by image: mean over the classes of the union."
-    )
-    title = "# Paired comparisons of methods"
-    return (
-        "\n\n".join([title, f"**{suite_title(suite)}**", _pipe(pd.DataFrame(lines), left=4), legend]) + "\n"
-    )
-
-
-def _side(row, side):
-    return f"{label(row[f'method_{side}'], row[f'variant_{side}'])} ({row[f'word_bank_{side}']})"
-
-
-def _pipe(frame, left):
-    alignment = ["left"] * left + ["right"] * (frame.shape[1] - left)
-    return frame.to_markdown(index=False, disable_numparse=True, colalign=alignment)

@@ -31,11 +31,24 @@ ALLOWED = {
     "taco.clip": FLOOR | {"taco.weights", "taco.media"},
     "taco.clap": FLOOR | {"taco.weights", "taco.media"},
     "taco.fcclip": FLOOR | {"taco.weights", "taco.clip"},
-    "taco.aggregate": FLOOR | {"taco.metrics"},
+    "taco.resampling": set(),
+    "taco.aggregate": FLOOR | {"taco.metrics", "taco.resampling"},
     "taco.tables": FLOOR | {"taco.aggregate"},
+    "taco.pages": set(),
+    "taco.printing": {"taco.aggregate", "taco.pages", "taco.tables"},
     "taco.text": FLOOR | {"taco.cache", "taco.miniature"},
 }
-WITHOUT_TORCH = ("aggregate", "controls", "datasets", "manifest", "metrics", "runtime", "suites", "tables")
+WITHOUT_TORCH = (
+    "aggregate",
+    "controls",
+    "datasets",
+    "manifest",
+    "metrics",
+    "printing",
+    "runtime",
+    "suites",
+    "tables",
+)
 
 
 def name_of(path):

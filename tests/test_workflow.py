@@ -110,12 +110,14 @@ def finished(tmp_path_factory):
 
 def test_the_default_target_ends_in_tables(finished):
     tables = table_bytes(finished)
-    assert {"table2.csv", "table2.md", "table3.csv", "table3.md", "intervals.csv"} <= set(tables)
+    assert {"table1.csv", "table2.md", "table3.csv", "table4.tex", "table5.md", "intervals.csv"} <= set(
+        tables
+    )
     for name, content in tables.items():
         assert b"miniature suite" in content, name
     columns = (
         "table,dataset,method,variant,word_bank,metric,mean,std,n_seeds,n_samples,"
-        "reported_mean,reported_std,release_mean,release_std,source"
+        "reported_mean,reported_std,reported_deviation,release_mean,release_std,release_deviation,source"
     )
     assert tables["table2.csv"].decode().splitlines()[0] == columns
 

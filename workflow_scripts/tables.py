@@ -4,17 +4,19 @@ import json
 
 from job import run
 
-from taco import aggregate, runtime, tables
+from taco import aggregate, printing, runtime, tables
 from taco.cache import open_cache
 
 
-def write_pair(outputs, name, frame, markdown):
-    """Write a table as CSV and Markdown to the outputs of that name."""
-    wanted = {path.rsplit(".", 1)[1]: path for path in outputs if f"/{name}." in path}
+def write_table(outputs, frame, page):
+    """Write a table to the outputs of its name: the frame as CSV, the page as Markdown and LaTeX."""
+    wanted = {path.rsplit(".", 1)[1]: path for path in outputs if f"/{page.name}." in path}
     with runtime.atomic_write(wanted["csv"]) as path:
         frame.to_csv(path, index=False, lineterminator="\n")
     with runtime.atomic_write(wanted["md"]) as path:
-        path.write_text(markdown, encoding="utf-8")
+        path.write_text(page.markdown(), encoding="utf-8")
+    with runtime.atomic_write(wanted["tex"]) as path:
+        path.write_text(page.latex(), encoding="utf-8")
 
 
 def main(snakemake):
@@ -27,10 +29,10 @@ def main(snakemake):
     for name in settings["which"]:
         frame = tables.build(summary, tables.SPECS[name], reported, suite)
         notes = reported.notes.get(name, ()) if reported else ()
-        write_pair(snakemake.output, name, frame, tables.to_markdown(frame, suite, notes))
+        write_table(snakemake.output, frame, printing.table_page(frame, suite, notes))
     compared = aggregate.intervals(rows, draws=settings["bootstrap_samples"], seed=config["seed"])
     compared = tables.intervals(compared, suite)
-    write_pair(snakemake.output, "intervals", compared, tables.intervals_markdown(compared, suite))
+    write_table(snakemake.output, compared, printing.intervals_page(compared, suite))
     with open_cache(snakemake.input.text, "text") as text:
         attributes = text.attributes
     digests = {

@@ -1,0 +1,155 @@
+"""Pages for people from the long frames of `taco.tables`: the best number bold, others' numbers beside ours."""
+
+import numpy as np
+import pandas as pd
+
+from taco.aggregate import TASKS
+from taco.pages import Grid, Page
+from taco.tables import NO_BANK, SPECS, label, number, suite_title
+
+
+def table_page(frame, suite, notes=()):
+    """A table of the paper.
+
+    Cells read "measured (reported) [release] Δ deviation"; the release's number is shown where it differs from
+    the paper's, and the deviation is from the release's number where there is one, else from the paper's. The best
+    of each column is bold; bounds and controls take no part in that.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        from `taco.tables.build`
+    suite : str
+    notes : iterable of str
+        printed as footnotes, usually ``reported.notes[table]``
+
+    Returns
+    -------
+    taco.pages.Page
+    """
+    spec = SPECS[frame["table"].iloc[0]]
+    bounds = {(row.method, row.variant) for row in spec.rows if row.bound}
+    is_bound = pd.Series([key in bounds for key in zip(frame["method"], frame["variant"])], index=frame.index)
+    grids = [_grid(frame[~is_bound], spec, bold=True)]
+    if is_bound.any():
+        grids.append(_grid(frame[is_bound], spec, caption="For comparison (bounds and controls):"))
+    return Page(spec.name, spec.title, suite_title(suite), grids, [*_legend(frame), *notes])
+
+
+def _grid(frame, spec, bold=False, caption=""):
+    columns = [(TASKS[task].title, metric) for task, metric in spec.columns]
+    shown = frame["mean"].fillna(frame["reported_mean"]).astype(float).round(2)
+    best = shown.groupby([frame["dataset"], frame["metric"]]).transform("max") if bold else shown + np.inf
+    texts = [_cell(cell, is_best) for (_, cell), is_best in zip(frame.iterrows(), shown == best, strict=True)]
+    frame = frame.assign(text=texts)
+    rows = []
+    for (method, variant), lines in frame.groupby(["method", "variant"], sort=False):
+        for banks, part in _printed_rows(lines):
+            cells = {(c["dataset"], c["metric"]): c["text"] for _, c in part.iterrows()}
+            seeds = sorted({int(n) for n in part["n_seeds"].dropna()})
+            numbers = [cells.get(column, "") for column in columns]
+            rows.append([label(method, variant), banks, *numbers, "/".join(map(str, seeds))])
+    return Grid([("", "Method"), ("", "Word bank"), *columns, ("", "seeds")], rows, left=2, caption=caption)
+
+
+def _printed_rows(rows):
+    """Rows of one method: one line for each word bank, or one line where each dataset has a single bank."""
+    if rows.groupby("dataset")["word_bank"].nunique().max() > 1:
+        yield from rows.groupby("word_bank", sort=False)
+    else:
+        banks = [bank for bank in rows["word_bank"].unique() if bank != NO_BANK]
+        yield " / ".join(banks), rows
+
+
+def _cell(cell, is_best):
+    text = number(cell["mean"], cell["std"])
+    reported = number(cell["reported_mean"], cell["reported_std"])
+    release = number(cell["release_mean"], cell["release_std"])
+    parts = [text, reported and f"({reported})", release and release != reported and f"[{release}]"]
+    parts = [part for part in parts if part]
+    if is_best and parts:
+        parts[0] = f"**{parts[0]}**"
+    target = cell["release_deviation"]
+    target = cell["reported_deviation"] if pd.isna(target) else target
+    return " ".join([*parts, *([] if pd.isna(target) else [f"Δ {target:+.2f}"])])
+
+
+def _legend(frame):
+    measured = frame.dropna(subset=["mean"])
+    samples = measured.groupby("dataset", sort=False)["n_samples"].first()
+    lines = [
+        "Percent; mean ± population standard deviation over seeds (none for a deterministic method). "
+        "Best of each column in bold, without bounds and controls. "
+        "Images: " + ", ".join(f"{dataset} {n}" for dataset, n in samples.items()) + ".",
+    ]
+    kinds = {task.kind for task in TASKS.values() if task.title in set(frame["dataset"])}
+    if "binary" in kinds:
+        lines.append("S4, MS3: mask-IoU and F take the threshold that is best for the whole scored set.")
+    if "pooled" in kinds:
+        lines.append(
+            "ADE SP: pooled over a class's pixels, mIoU at the class's best threshold on the scored set."
+        )
+    if any("corrected" in metric for metric in frame["metric"]):
+        lines.append(
+            "ADE SP Semantic: the plain columns keep the authors' counting (background counted, last class "
+            "lost); (corrected) counts exactly the classes."
+        )
+    if frame["reported_mean"].notna().any():
+        lines.append(
+            "(…) is printed in the paper; […] is what the authors' release expects, where it differs. "
+            "Δ is our deviation from the release's number (the paper's where it has none) in units of "
+            "max(2 · std, 1.0) point: within ±1 is agreement."
+        )
+    return lines
+
+
+def intervals_page(frame, suite):
+    """The comparisons of `taco.tables.intervals`."""
+    records = [
+        {
+            "Dataset": row["dataset"],
+            "A": _side(row, "a"),
+            "B": _side(row, "b"),
+            "Score": row["metric"],
+            "A − B": f"{row['difference']:+.2f}",
+            "95 % interval": f"[{row['low']:+.2f}, {row['high']:+.2f}]",
+            "excludes 0": "yes" if row["excludes_zero"] else "no",
+            "p": probability(row["p_value"]),
+            "clips": row["n_clips"],
+            "images": row["n_samples"],
+            "seeds": f"{row['n_seeds_a']}/{row['n_seeds_b']}",
+        }
+        for row in frame.to_dict("records")
+    ]
+    draws = ", ".join(f"{n:,}" for n in sorted(set(frame["draws"])))
+    notes = [
+        (
+            f"Percent points; paired bootstrap by clip ({draws} draws), percentile interval. "
+            "Each image's score is averaged over seeds."
+        ),
+        (
+            f"p: two-sided paired permutation test, methods exchanged clip by clip ({draws} draws, or all exchanges where "
+            "they are fewer); not adjusted for the number of comparisons."
+        ),
+        (
+            "mask-IoU: by image, at each method's own best threshold on the scored set. "
+            "mIoU by image: mean over the classes of the union."
+        ),
+    ]
+    title = "Paired comparisons of methods"
+    return Page("intervals", title, suite_title(suite), [Grid.of(records, left=4)], notes)
+
+
+def probability(p):
+    """A p-value in three significant places, or that it is below 0.001.
+
+    Examples
+    --------
+    >>> probability(0.25), probability(0.0001)
+    ('0.250', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _side(row, side):
+    return f"{label(row[f'method_{side}'], row[f'variant_{side}'])} ({row[f'word_bank_{side}']})"
