@@ -5,20 +5,9 @@ and 16 GB that were nearly there would be gone. A file's digest says whether it 
 because the code of staging has changed.
 """
 
-from taco import doctor, staging
+from taco import doctor, sources
 
-SOURCES = staging.read_catalogue(staging.Settings.of(config["staging"]).catalogue)
-
-
-def brought_by(tool):
-    """Pattern of the names of all sources that a tool brings."""
-    return "|".join(name for name, source in SOURCES.items() if source.tool == tool)
-
-
-def lost(wildcards, output):
-    """Whether a receipt is there but the data has gone since: then the job runs again."""
-    source = SOURCES[wildcards.source]
-    return Path(output[0]).exists() and not source.place.exists()
+SOURCES = sources.read_catalogue(config["staging"]["catalogue"])
 
 
 rule stage:
@@ -40,14 +29,14 @@ rule stage_url:
     benchmark:
         "results/{suite}/benchmarks/staged/{source}.tsv"
     wildcard_constraints:
-        source=brought_by("url"),
+        source=sources.brought_by(SOURCES, "url"),
     localrule: True
     conda:
         "../envs/taco.yaml"
     params:
         source="{source}",
         staging=config["staging"],
-        lost=lost,
+        lost=lambda wildcards, output: sources.lost(SOURCES[wildcards.source], output[0]),
     script:
         "../workflow_scripts/stage_source.py"
 
@@ -55,19 +44,19 @@ rule stage_url:
 # Repositories of the Hugging Face hub, at pinned revisions.
 use rule stage_url as stage_hub with:
     wildcard_constraints:
-        source=brought_by("hub"),
+        source=sources.brought_by(SOURCES, "hub"),
 
 
 # Google Drive, by gdown.
 use rule stage_url as stage_drive with:
     wildcard_constraints:
-        source=brought_by("drive"),
+        source=sources.brought_by(SOURCES, "drive"),
 
 
 # Given on request: unpacks what was placed by hand, or says what to ask for and where to place it.
 use rule stage_url as stage_by_hand with:
     wildcard_constraints:
-        source=brought_by("hand"),
+        source=sources.brought_by(SOURCES, "hand"),
 
 
 # Of VGGSound only the clips that ADE SP lists and does not hold.
@@ -75,7 +64,7 @@ use rule stage_url as stage_sounds with:
     input:
         "results/{suite}/staged/ade.json",
     wildcard_constraints:
-        source=brought_by("sounds"),
+        source=sources.brought_by(SOURCES, "sounds"),
 
 
 # Runs again whenever anything that the suite needs has changed on disk. Others take its receipt as `ancient`, so that

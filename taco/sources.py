@@ -6,6 +6,7 @@ verified ever after.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -324,3 +325,13 @@ def source_of(catalogue: Mapping[str, Source], path: str, reader: str | None = N
     here = [source for source in catalogue.values() if os.path.normpath(source.place) == wanted]
     served = [source for source in catalogue.values() if reader in source.readers]
     return next(iter(here + served), None)
+
+
+def brought_by(catalogue: Mapping[str, Source], tool: str) -> str:
+    """Regular expression of the names of all sources that a tool brings."""
+    return "|".join(re.escape(name) for name, source in catalogue.items() if source.tool == tool)
+
+
+def lost(source: Source, receipt: str | Path) -> bool:
+    """Whether a source's receipt is there but its data has gone since."""
+    return Path(receipt).exists() and not source.place.exists()

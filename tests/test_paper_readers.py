@@ -41,7 +41,7 @@ def check_whole_way(paper, dataset, frames):
     manifest.check(frame, dataset, workers=1)
     assert set(frame.groupby("clip_id")["frame"].max() + 1) == {frames}
     size, rate = paper["evaluation"]["size"], paper["models"]["clap"]["sample_rate"]
-    for row in frame.iloc[:: max(1, len(frame) // 4)].to_dict("records"):
+    for row in frame.iloc[:: max(1, len(frame) // 2)].to_dict("records"):
         image = media.read_image(row["image"])
         assert image.dtype == np.uint8 and image.shape[2] == 3
         mask = datasets.read_mask(row, dataset, size)
@@ -88,13 +88,12 @@ def test_the_real_counts_are_demanded(paper, tmp_path, name):
         manifest.build(options(paper, name, tmp_path, expected=expected))
 
 
-@pytest.fixture(scope="module", params=[(224, 44100), (96, 16000)], ids=["224-44100", "96-16000"])
-def world(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
     """The generator's data at another size and rate than the miniature suite's."""
-    size, rate = request.param
     root = tmp_path_factory.mktemp("world") / "world"
     clips = {name: dict.fromkeys(writer.SPLITS, 2) for name in READERS}
-    writer.write_world(root, {"image_size": size, "sample_rate": rate, "clips": clips})
+    writer.write_world(root, {"image_size": 224, "sample_rate": 44100, "clips": clips})
     return root
 
 

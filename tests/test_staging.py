@@ -25,6 +25,8 @@ from taco.sources import (
     Lock,
     Origin,
     StagingError,
+    brought_by,
+    lost,
     read_catalogue,
     source_of,
 )
@@ -851,6 +853,24 @@ def test_the_catalogue_serves_every_place_of_the_paper_suite():
         assert all(re.fullmatch("[0-9a-f]{40}", origin.revision) for origin in pinned)
         assert source.origins or source.request, source.name
         assert not source.agreement or source.terms, source.name
+
+
+def test_every_source_is_brought_by_one_rule():
+    catalogue = read_catalogue(ROOT / "config/sources.yaml")
+    tools = [re.compile(brought_by(catalogue, tool)) for tool in ("url", "hub", "drive", "hand", "sounds")]
+    for name in catalogue:
+        assert sum(tool.fullmatch(name) is not None for tool in tools) == 1
+
+
+def test_a_receipt_whose_data_has_gone_is_seen(place):
+    source = read_catalogue(ROOT / "config/sources.yaml")["clap"]
+    receipt = place / "clap.json"
+    assert not lost(source, receipt)
+    receipt.touch()
+    assert lost(source, receipt)
+    source.place.parent.mkdir(parents=True)
+    source.place.touch()
+    assert not lost(source, receipt)
 
 
 def test_the_lock_files_are_digests_of_known_sources():
