@@ -4,7 +4,8 @@ Methods (rows are those of `taco.metrics`):
 
 * TACO: proposals classified by the K image factors, channel k* (Sec. 3.4);
 * U only: the activations of factor k* as a map, no segmenter;
-* A-FC-CLIP: proposals classified by class names, channel of CLAP's most likely one;
+* A-FC-CLIP: proposals classified by class names, channel of CLAP's most likely one; A⁺-FC-CLIP: the same with
+  the names' text embeddings clamped at 0, as TACO's factors are (Table 1);
 * controls: whole image, random mask, oracle mask.
 
 A binary task scores a soft map in 0..1; a semantic one a map of class ids.
@@ -197,22 +198,23 @@ class Scorer:
             yield Prediction(method, run.variant, run.bank, seed, score, k_star, self.names[label])
 
     def _named_by_sound(self, sample: Sample, masks: Tensor, clap_label: int) -> Iterator[Prediction]:
-        for prompt_set in self.how.prompt_sets:
-            if prompt_set == "list":
-                prompts, channel = self.clip_labels, clap_label
-            elif self.how.kind == "semantic":
-                continue  # the arg-max over one prompt is the whole image, which is a control already
-            else:
-                prompts, channel = self.clip_labels[clap_label : clap_label + 1], 0
+        runs = [("A-FC-CLIP", prompt_set, self.clip_labels) for prompt_set in self.how.prompt_sets]
+        if "list" in self.how.prompt_sets:
+            runs.append(("A⁺-FC-CLIP", "list", self.clip_labels.clamp(min=0)))
+        for method, prompt_set, prompts in runs:
+            channel = clap_label
+            if prompt_set == "single":
+                if self.how.kind == "semantic":
+                    continue  # the arg-max over one prompt is the whole image, which is a control already
+                prompts, channel = prompts[clap_label : clap_label + 1], 0
             classes = self._classify(sample, prompts[None])[0]
             if self.how.kind == "semantic":
                 region = _argmax_region(classes, masks, channel)[None]
             else:
                 region = stretch(torch.einsum("q,qhw->hw", classes[:, channel], masks)[None])
             scores = self._finish(region, [clap_label])[0]
-            yield Prediction(
-                "A-FC-CLIP", prompt_set, "specific", DETERMINISTIC, scores, -1, self.names[clap_label]
-            )
+            label = self.names[clap_label]
+            yield Prediction(method, prompt_set, "specific", DETERMINISTIC, scores, -1, label)
 
     def _controls(self, sample: Sample, masks: Tensor, clap_label: int) -> Iterator[Prediction]:
         """Binary masks; they bypass the stretching of soft maps."""

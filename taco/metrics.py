@@ -16,7 +16,7 @@ dataset         str      s4, ms3, ade, avss
 sample_id       str      the manifest's
 clip_id         str      the manifest's; the unit of the bootstrap
 class_name      str      prompted or sounding class ("" where unknown); pools ADE SP
-method          str      "TACO", "U only", "A-FC-CLIP", "whole image", "random mask", "oracle mask"
+method          str      "TACO", "U only", "A-FC-CLIP", "A⁺-FC-CLIP", "whole image", "random mask", …
 variant         str      "proposed", "no-min", …, "shuffled audio", "list", "control"
 word_bank       str      "general", "specific"; "none" where no bank is used (controls)
 seed            int32    0, 1, 2; -1 for a deterministic method

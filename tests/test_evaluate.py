@@ -77,6 +77,7 @@ def test_every_method_answers_once_per_run_and_seed():
     runs = [("proposed", "general"), ("shuffled audio", "general"), ("proposed", "specific")]
     expected = {(method, *run, seed) for method in ("TACO", "U only") for run in runs for seed in (0, 1)}
     expected |= {("A-FC-CLIP", prompt_set, "specific", -1) for prompt_set in ("list", "single")}
+    expected.add(("A⁺-FC-CLIP", "list", "specific", -1))
     expected |= {(method, "control", "none", -1) for method in ("whole image", "random mask", "oracle mask")}
     assert found == expected
 
@@ -113,6 +114,30 @@ def test_the_heard_class_is_segmented(heard):
     assert answer.label == ("bell", "drum")[heard]
     assert answer.scores[4, 4] == pytest.approx(1 - heard, abs=0.02)
     assert answer.scores[4, 28] == pytest.approx(heard, abs=0.02)
+
+
+@pytest.mark.parametrize("task", ["s4", "avss"])
+def test_clamped_names_are_clamped_and_nothing_else(task):
+    """A⁺-FC-CLIP is A-FC-CLIP on texts without negative parts; it differs where a text has some."""
+    signed = classes()
+    signed.clip[:] -= 0.6 * np.roll(signed.clip, 1, axis=1)  # "bell" points away from "drum"
+    clamped = Labels(signed.names, signed.clip.clip(0), signed.clap)
+    sample, key = make_sample(semantic=task == "avss"), ("list", "specific", -1)
+    how, device = make_scorer(task).how, torch.device("cpu")
+    soft = CONSTANTS | {"clip_logit_scale": np.float32(2), "fcclip_logit_scale": np.float32(2)}
+    found = answers(evaluate.Scorer(how, signed, soft, device), sample)
+    plain = answers(evaluate.Scorer(how, clamped, soft, device), sample)
+    assert (signed.clip < 0).any()
+    np.testing.assert_array_equal(found["A⁺-FC-CLIP", *key].scores, plain["A-FC-CLIP", *key].scores)
+    np.testing.assert_array_equal(plain["A⁺-FC-CLIP", *key].scores, plain["A-FC-CLIP", *key].scores)
+    assert found["A⁺-FC-CLIP", *key].label == "bell"
+    if task == "s4":
+        assert not np.array_equal(found["A⁺-FC-CLIP", *key].scores, found["A-FC-CLIP", *key].scores)
+
+
+def test_clamping_needs_the_list_of_names():
+    found = answers(make_scorer(prompt_sets=["single"]), make_sample())
+    assert not [key for key in found if key[0] == "A⁺-FC-CLIP"]
 
 
 def test_controls_are_binary_and_the_oracle_is_the_truth():
