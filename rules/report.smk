@@ -7,6 +7,7 @@ rule tables:
         histograms=lambda wildcards: scores(wildcards, "histograms.parquet"),
         text="results/{suite}/text.h5",
         reported=config["tables"]["reported"] or [],
+        thresholds=config["tables"]["thresholds"] or [],
     output:
         expand(
             "results/{suite}/tables/{table}.{ext}",
@@ -14,6 +15,7 @@ rule tables:
             ext=["csv", "md", "tex"],
             allow_missing=True,
         ),
+        thresholds="results/{suite}/thresholds.csv",
         provenance="results/{suite}/provenance.json",
     log:
         "results/{suite}/logs/tables.log",

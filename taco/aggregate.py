@@ -236,14 +236,15 @@ def _check_samples(rows):
                 )
 
 
-def _stack(series):
+def stack(series):
+    """Lists of one length in a column → array [S, L]."""
     return np.stack(series.to_numpy())
 
 
 def _binary(group):
     positives = group["positives"].to_numpy()
-    iou, i = metrics.best_mask_iou(group["pixels"], positives, _stack(group["tp"]), _stack(group["fp"]))
-    f, j = metrics.best_f(positives, _stack(group["f_tp"]), _stack(group["f_pp"]))
+    iou, i = metrics.best_mask_iou(group["pixels"], positives, stack(group["tp"]), stack(group["fp"]))
+    f, j = metrics.best_f(positives, stack(group["f_tp"]), stack(group["f_pp"]))
     return [
         ("mask-IoU", iou, float(metrics.THRESHOLDS[i])),
         ("F", f, float(metrics.F_THRESHOLDS[j])),
@@ -279,7 +280,7 @@ def _pooled(classes, group, key):
     ]
 
 
-def _labels(group):
+def label_range(group):
     """n_labels and first_id of a group of semantic rows; they must agree."""
     pairs = group[["n_labels", "first_id"]].drop_duplicates()
     if len(pairs) != 1:
@@ -289,12 +290,13 @@ def _labels(group):
     return (int(x) for x in pairs.iloc[0])
 
 
-_ENTRIES = ("class_ids", "intersection", "predicted", "truth")
+ENTRIES = ("class_ids", "intersection", "predicted", "truth")
+"""Aligned lists of a semantic row, one entry for each class of the union."""
 
 
 def _semantic(group, task):
-    n_labels, first_id = _labels(group)
-    lists = [np.concatenate(group[name].to_numpy()) for name in _ENTRIES]
+    n_labels, first_id = label_range(group)
+    lists = [np.concatenate(group[name].to_numpy()) for name in ENTRIES]
     values = []
     for convention in task.conventions:
         counted = metrics.convention_ids(convention, n_labels, first_id)
@@ -367,6 +369,7 @@ PAIRS = (
     Pair(Side("U only"), Side("U only", "shuffled audio"), _BINARY),
     Pair(Side("TACO"), Side("U only"), _BINARY),
     Pair(Side("TACO"), Side("A-FC-CLIP", "list", "specific"), tuple(TASKS)),
+    Pair(Side("A-FC-CLIP", "list", "specific"), Side("A⁺-FC-CLIP", "list", "specific")),
     Pair(Side("TACO"), Side("TACO", "no-min"), ("ade_sp",)),
     Pair(Side("TACO"), Side("TACO", "w/o component"), ("ade_sp",)),
     Pair(Side("TACO"), Side("TACO", "w/o penalty"), ("ade_sp",)),
@@ -387,12 +390,12 @@ def image_scores(rows):
     for _, group in rows.groupby("seed", sort=True):
         group = group.sort_values("sample_id", kind="stable")
         if TASKS[group["task"].iloc[0]].kind == "semantic":
-            counted = metrics.convention_ids("corrected", *_labels(group))
-            entries = zip(*(group[name] for name in _ENTRIES), strict=True)
+            counted = metrics.convention_ids("corrected", *label_range(group))
+            entries = zip(*(group[name] for name in ENTRIES), strict=True)
             score = np.array([metrics.image_miou(*entry, counted) for entry in entries])
         else:
             iou = metrics.mask_iou(
-                group["pixels"], group["positives"], _stack(group["tp"]), _stack(group["fp"])
+                group["pixels"], group["positives"], stack(group["tp"]), stack(group["fp"])
             )
             score = iou[:, iou.mean(axis=0).argmax()]
         seeds.append(

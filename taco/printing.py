@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from taco.aggregate import TASKS
+from taco.extended import MEASURES
 from taco.pages import Grid, Page
 from taco.tables import NO_BANK, SPECS, label, number, suite_title
 
@@ -153,3 +154,33 @@ def probability(p):
 
 def _side(row, side):
     return f"{label(row[f'method_{side}'], row[f'variant_{side}'])} ({row[f'word_bank_{side}']})"
+
+
+def extended_page(frame, suite):
+    """The measures of `taco.extended.table`: a line for each run and way to choose the threshold."""
+    lines = []
+    keys = ["dataset", "method", "variant", "word_bank", "rule"]
+    for (dataset, method, variant, bank, rule), part in frame.groupby(keys, sort=False):
+        cells = {row["metric"]: number(row["mean"], row["std"]) for row in part.to_dict("records")}
+        seeds = "/".join(str(n) for n in sorted(set(part["n_seeds"])))
+        line = {"Dataset": dataset, "Method": label(method, variant), "Word bank": bank, "Threshold": rule}
+        lines.append(line | {measure: cells.get(measure, "") for measure in MEASURES} | {"seeds": seeds})
+    samples = frame.groupby("dataset", sort=False)["n_samples"].first()
+    notes = [
+        "Percent; mean ± population standard deviation over seeds. Images: "
+        + ", ".join(f"{dataset} {n}" for dataset, n in samples.items())
+        + ".",
+        (
+            "Threshold: each measure and seed takes its own, the best on the split that the column names; "
+            "none where class ids are predicted."
+        ),
+        (
+            "IoU by image: mean over images (an empty truth scores the background left free). IoU by class: pixels of "
+            "images with the same sounding classes pooled, mean over the pools with truth; semantic sets: ratios averaged "
+            "over a class's images, then over classes. IoU of the whole set: all pixels one pool; semantic sets: "
+            "intersections and unions of a class summed, mean over classes."
+        ),
+        "ADE SP in Table 3 differs from IoU by class here: there each class has a threshold of its own.",
+    ]
+    title = "IoU by image, by class and of the whole set"
+    return Page("extended", title, suite_title(suite), [Grid.of(lines, left=4)], notes)

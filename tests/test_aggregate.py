@@ -299,6 +299,44 @@ def test_bootstrap_is_seeded_and_does_not_depend_on_the_order_of_images():
     assert aggregate.paired_bootstrap(difference, clips, draws=500, seed=2) != first
 
 
+def test_permutation_counts_every_exchange_of_few_clips():
+    # differences 3, 1 and 1: |±3 ±1 ±1| reaches 5 in 2 of 8 ways, and 3 in 6 of 8
+    clips = np.array(["a", "a", "b", "c", "c"])
+    assert aggregate.paired_permutation([1.0, 2.0, 1.0, 0.5, 0.5], clips) == 2 / 8
+    assert aggregate.paired_permutation([1.0, 2.0, -1.0, 0.5, 0.5], clips) == 6 / 8
+    assert aggregate.paired_permutation(np.zeros(5), clips) == 1
+
+
+def test_drawn_exchanges_agree_with_all_of_them():
+    rng = np.random.default_rng(0)
+    difference, clips = rng.normal(0.2, 1, 26), np.repeat(np.arange(13), 2)
+    every = aggregate.paired_permutation(difference, clips, draws=10_000)  # 2^13 = 8192 exchanges
+    drawn = aggregate.paired_permutation(difference, clips, draws=8_000)
+    assert 0.02 < every < 0.98
+    assert drawn == pytest.approx(every, abs=0.02)
+    assert drawn == aggregate.paired_permutation(difference[::-1], clips[::-1], draws=8_000)
+
+
+def test_drawn_p_values_are_never_zero_and_exchange_whole_clips():
+    difference = np.ones(400)
+    assert aggregate.paired_permutation(difference, np.arange(400), draws=999) == 1 / 1000
+    assert aggregate.paired_permutation(difference, np.repeat([0, 1], 200), draws=999) == 0.5
+
+
+def test_p_values_are_uniform_where_there_is_no_difference():
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(200):
+        clip = np.repeat(rng.normal(0, 1, 20), 3)  # images of a clip go together
+        found.append(
+            aggregate.paired_permutation(
+                clip + rng.normal(0, 0.3, 60), np.repeat(np.arange(20), 3), draws=200
+            )
+        )
+    assert np.mean(np.array(found) <= 0.05) < 0.1
+    assert np.mean(found) == pytest.approx(0.5, abs=0.07)
+
+
 def test_image_scores_choose_each_seeds_own_threshold(tmp_path):
     rows = frame_of(binary_rows(), tmp_path)
     scores = aggregate.image_scores(rows)
@@ -321,7 +359,8 @@ def test_intervals_find_a_difference_and_its_absence(tmp_path):
     better, same = found.to_dict("records")
     assert 0 < better["low"] < better["difference"] < better["high"]
     assert better["difference"] == pytest.approx(better["mean_a"] - better["mean_b"])
-    assert (same["low"], same["high"]) == (0, 0)
+    assert (same["low"], same["high"], same["p_value"]) == (0, 0, 1)
+    assert better["p_value"] == 2 / 16  # the least that four clips allow
     assert (better["n_clips"], better["n_samples"], better["n_seeds_a"], better["draws"]) == (4, 8, 3, 500)
 
 

@@ -4,7 +4,7 @@ import json
 
 from job import run
 
-from taco import aggregate, printing, runtime, tables
+from taco import aggregate, extended, printing, runtime, tables
 from taco.cache import open_cache
 
 
@@ -17,6 +17,16 @@ def write_table(outputs, frame, page):
         path.write_text(page.markdown(), encoding="utf-8")
     with runtime.atomic_write(wanted["tex"]) as path:
         path.write_text(page.latex(), encoding="utf-8")
+
+
+def write_extended(outputs, rows, config, given):
+    """Write the extended table, and this run's best thresholds for another run to take."""
+    suite, split = config["suite"], config["split"]
+    values = extended.per_seed(rows, split, extended.read_thresholds(given, split) if given else None)
+    frame = extended.table(values, suite)
+    write_table(outputs, frame, printing.extended_page(frame, suite))
+    with runtime.atomic_write(outputs.thresholds) as path:
+        extended.thresholds(values, suite, split).to_csv(path, index=False, lineterminator="\n")
 
 
 def main(snakemake):
@@ -33,6 +43,7 @@ def main(snakemake):
     compared = aggregate.intervals(rows, draws=settings["bootstrap_samples"], seed=config["seed"])
     compared = tables.intervals(compared, suite)
     write_table(snakemake.output, compared, printing.intervals_page(compared, suite))
+    write_extended(snakemake.output, rows, config, settings["thresholds"])
     with open_cache(snakemake.input.text, "text") as text:
         attributes = text.attributes
     digests = {
