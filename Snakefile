@@ -9,6 +9,7 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/staging.smk"
 include: "rules/stage.smk"
 include: "rules/features.smk"
 include: "rules/factorize.smk"

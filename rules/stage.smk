@@ -23,6 +23,7 @@ rule world:
 rule manifest:
     input:
         world,
+        ancient("results/{suite}/doctor.json"),
     output:
         "results/{suite}/manifests/{dataset}.parquet",
     log:
