@@ -1,4 +1,4 @@
-"""Command line: ``taco doctor``. The tables themselves come from Snakemake."""
+"""Command line: ``taco doctor`` and ``taco score``. The tables themselves come from Snakemake."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,6 +59,50 @@ def doctor(
     findings = checks.examine(config, quick=quick)
     checks.show(findings, config["suite"])
     raise typer.Exit(checks.exit_code(findings))
+
+
+@app.command()
+def score(
+    predictions: Annotated[
+        Path, typer.Option(help="Folder with one PNG, npy or COCO RLE file per sample id.")
+    ],
+    dataset: Annotated[str, typer.Option(help="Name of a dataset in the configuration.")],
+    task: Annotated[str | None, typer.Option(help="Task; by default the dataset's first.")] = None,
+    method: Annotated[str | None, typer.Option(help="Name of the row; by default the folder's.")] = None,
+    stretch: Annotated[bool, typer.Option(help="Stretch each map to 0..1 over its image.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="CSV to add to [results/SUITE/submissions.csv].")
+    ] = None,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Score anyone's masks or maps with the very metrics of the tables."""
+    from taco import aggregate, manifest, printing, submission, suites, tables
+
+    try:
+        config = load_config(configfile)
+        task = suites.task_of(config, dataset, task)
+        options = suites.dataset(config, dataset)
+        frame = manifest.limit(manifest.build(options), config["limit"])
+        name, size = method or predictions.resolve().name, config["evaluation"]["size"]
+        summary = submission.score(
+            frame, options, predictions, task=task, method=name, size=size, stretch=stretch
+        )
+        results = Path("results", config["suite"])
+        found, spec = submission.table(summary, config["suite"])
+        own = submission.own_rows(results / "tables", spec)
+        output = output or results / "submissions.csv"
+        submission.write(found, output)
+    except (
+        aggregate.AggregateError,
+        manifest.ManifestError,
+        submission.PredictionError,
+        suites.ConfigError,
+        tables.TableError,
+    ) as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(printing.submission_page(found, spec, own, config["suite"]).markdown())
+    typer.echo(f"Added to {output}")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,14 @@ def table_page(frame, suite, notes=()):
     return Page(spec.name, spec.title, suite_title(suite), grids, [*_legend(frame), *notes])
 
 
+def submission_page(frame, spec, own, suite):
+    """Someone's scores (`taco.submission.table`), and below them the suite's own rows for the same task."""
+    grids = [_grid(frame, spec)]
+    if len(own):
+        grids.append(_grid(own, spec, caption="This suite's own rows:"))
+    return Page(spec.name, spec.title, suite_title(suite), grids, _legend(frame))
+
+
 def _grid(frame, spec, bold=False, caption=""):
     columns = [(TASKS[task].title, metric) for task, metric in spec.columns]
     shown = frame["mean"].fillna(frame["reported_mean"]).astype(float).round(2)
@@ -80,8 +88,9 @@ def _legend(frame):
     samples = measured.groupby("dataset", sort=False)["n_samples"].first()
     lines = [
         "Percent; mean ± population standard deviation over seeds (none for a deterministic method). "
-        "Best of each column in bold, without bounds and controls. "
-        "Images: " + ", ".join(f"{dataset} {n}" for dataset, n in samples.items()) + ".",
+        "Best of each column in bold, bounds and controls apart. Images: "
+        + ", ".join(f"{dataset} {n}" for dataset, n in samples.items())
+        + ".",
     ]
     kinds = {task.kind for task in TASKS.values() if task.title in set(frame["dataset"])}
     if "binary" in kinds:

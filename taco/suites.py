@@ -119,6 +119,24 @@ def used_datasets(config: Config) -> list[str]:
     return [name for name in config["datasets"] if name in used]
 
 
+def task_of(config: Config, dataset_name: str, task: str | None = None) -> str:
+    """Return the task to score on a dataset: the named one, or the first of the dataset.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown dataset, or a task that is not one of it.
+    """
+    if dataset_name not in config["datasets"]:
+        raise ConfigError(f"no dataset {dataset_name!r}; known: {', '.join(config['datasets'])}")
+    tasks = [name for name, options in config["tasks"].items() if options["dataset"] == dataset_name]
+    if not tasks or task not in (None, *tasks):
+        raise ConfigError(
+            f"dataset {dataset_name!r} has no task {task!r}; its tasks: {', '.join(tasks) or 'none'}"
+        )
+    return task or tasks[0]
+
+
 def task_runs(config: Config, task: str) -> list[tuple[str, str]]:
     """Return the (bank, variant) pairs that a task scores: every bank proposed, other variants on the default bank."""
     options = config["tasks"][task]

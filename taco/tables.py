@@ -43,7 +43,7 @@ SUITES = {
     "miniature": "miniature suite: a generated world with small models; not the paper's result",
     "paper": "paper suite: the paper's datasets, models and settings",
 }
-_QUIET_VARIANTS = ("proposed", "list", "control", "literature")
+_QUIET_VARIANTS = ("proposed", "list", "control", "literature", "submitted")
 
 
 class TableError(ValueError):
