@@ -8,6 +8,9 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
+report: "report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/staging.smk"
 include: "rules/stage.smk"
@@ -15,6 +18,7 @@ include: "rules/features.smk"
 include: "rules/factorize.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/figures.smk"
 
 
 rule all:
@@ -27,4 +31,11 @@ rule all:
             ext=["csv", "md", "tex"],
         ),
         expand("results/{suite}/provenance.json", suite=config["suite"]),
+        expand(
+            "results/{suite}/figures/{figure}.{ext}",
+            suite=config["suite"],
+            figure=config["figures"]["which"],
+            ext=["png", "pdf"],
+        ),
+        expand("results/{suite}/gallery", suite=config["suite"]),
     localrule: True

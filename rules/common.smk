@@ -77,3 +77,26 @@ def scores(wildcards, ending):
         for task, options in config["tasks"].items()
         for shard in suites.shards(config, options["dataset"])
     ]
+
+
+def task_files(wildcards, folder):
+    """Files of a task's dataset in a folder, one for each shard."""
+    name = config["tasks"][wildcards.task]["dataset"]
+    return [f"results/{wildcards.suite}/{folder}/{name}/{shard}.h5" for shard in suites.shards(config, name)]
+
+
+def example_factors(wildcards, task, sound):
+    """Factor files of a task's proposed method, or of its control with exchanged sounds (none without one)."""
+    options = config["tasks"][task]
+    exchanged = [name for name in options["variants"] if suites.needs_other_sounds(config, name)]
+    return [
+        f"results/{wildcards.suite}/factors/{options['dataset']}/{options['default_bank']}/{variant}/{shard}.h5"
+        for variant in (["proposed"] if sound == "own" else exchanged[:1])
+        for shard in suites.shards(config, options["dataset"])
+    ]
+
+
+def traced_factors(wildcards):
+    """Factor files of the proposed method; of a dataset's tasks, the first one's word bank."""
+    tasks = {options["dataset"]: task for task, options in reversed(config["tasks"].items())}
+    return [file for task in tasks.values() for file in example_factors(wildcards, task, "own")]

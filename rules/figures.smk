@@ -1,70 +1,13 @@
 """Figures, gallery, and the pictures behind them. Only `examples` and `steps` use torch."""
 
-FIGURES = [
-    f"results/{config['suite']}/figures/{name}.{ending}"
-    for name in config["figures"]["which"]
-    for ending in ["png", "pdf"]
-]
-GALLERY = f"results/{config['suite']}/gallery"
-EXAMPLES = expand("results/{{suite}}/examples/{task}.h5", task=config["tasks"])
-STEPS_DATASET = config["tasks"]["ade_sp"]["dataset"]
-STEPS_BANK = config["tasks"]["ade_sp"]["default_bank"]
-TEMPLATES = [
-    str(ROOT / "taco/templates" / name)
-    for name in ["gallery.html.j2", "sample.html.j2", "gallery.css", "gallery.js"]
-]
-
-
-def task_dataset(wildcards):
-    """Options of the dataset that a task scores."""
-    return suites.dataset(config, config["tasks"][wildcards.task]["dataset"])
-
-
-def task_files(folder):
-    """Files of a task's dataset in a folder, one for each shard."""
-
-    def files(wildcards):
-        name = config["tasks"][wildcards.task]["dataset"]
-        return [f"results/{wildcards.suite}/{folder}/{name}/{shard}.h5" for shard in suites.shards(config, name)]
-
-    return files
-
-
-def task_factors(sound):
-    """Factor files of a task's proposed method, or of its control with exchanged sounds (empty without one)."""
-
-    def files(wildcards):
-        task = config["tasks"][wildcards.task]
-        variants = [name for name in ["proposed", *task["variants"]] if config["variants"][name]["sound"] == sound]
-        chosen = ["proposed"] if sound == "own" else variants[:1]
-        return [
-            f"results/{wildcards.suite}/factors/{task['dataset']}/{task['default_bank']}/{variant}/{shard}.h5"
-            for variant in chosen
-            for shard in suites.shards(config, task["dataset"])
-        ]
-
-    return files
-
-
-def proposed_factors(wildcards):
-    """Factor files of the proposed method on every binary task's dataset, for the objective's trace."""
-    return list(
-        dict.fromkeys(
-            f"results/{wildcards.suite}/factors/{task['dataset']}/{task['default_bank']}/proposed/{shard}.h5"
-            for name, task in config["tasks"].items()
-            if not name.endswith("_semantic")
-            for shard in suites.shards(config, task["dataset"])
-        )
-    )
-
 
 rule examples:
     input:
         manifest=lambda wildcards: f"results/{{suite}}/manifests/{config['tasks'][wildcards.task]['dataset']}.parquet",
-        features=task_files("features"),
-        proposals=task_files("proposals"),
-        own=task_factors("own"),
-        shuffled=task_factors("shuffled"),
+        features=lambda wildcards: task_files(wildcards, "features"),
+        proposals=lambda wildcards: task_files(wildcards, "proposals"),
+        own=lambda wildcards: example_factors(wildcards, wildcards.task, "own"),
+        shuffled=lambda wildcards: example_factors(wildcards, wildcards.task, "shuffled"),
         text="results/{suite}/text.h5",
     output:
         "results/{suite}/examples/{task}.h5",
@@ -81,7 +24,7 @@ rule examples:
         runtime=60,
     params:
         code=digest("examples"),
-        dataset=task_dataset,
+        dataset=lambda wildcards: suites.dataset(config, config["tasks"][wildcards.task]["dataset"]),
         bank=lambda wildcards: config["tasks"][wildcards.task]["default_bank"],
         words=config["figures"]["words"],
         settings=settings("seed", "seeds", "decoding", "evaluation", "device"),
@@ -91,9 +34,9 @@ rule examples:
 
 rule steps:
     input:
-        manifest=f"results/{{suite}}/manifests/{STEPS_DATASET}.parquet",
-        features=f"results/{{suite}}/features/{STEPS_DATASET}/0.h5",
-        proposals=f"results/{{suite}}/proposals/{STEPS_DATASET}/0.h5",
+        manifest=f"results/{{suite}}/manifests/{config['tasks']['ade_sp']['dataset']}.parquet",
+        features=f"results/{{suite}}/features/{config['tasks']['ade_sp']['dataset']}/0.h5",
+        proposals=f"results/{{suite}}/proposals/{config['tasks']['ade_sp']['dataset']}/0.h5",
         text="results/{suite}/text.h5",
         weights=weights("clip", "clap", "fcclip"),
     output:
@@ -111,9 +54,9 @@ rule steps:
         runtime=120,
     params:
         code=[digest("steps"), digest("factorize")],
-        dataset=suites.dataset(config, STEPS_DATASET),
-        bank=STEPS_BANK,
-        solver=suites.solver_settings(config, STEPS_DATASET, "proposed"),
+        dataset=suites.dataset(config, config["tasks"]["ade_sp"]["dataset"]),
+        bank=config["tasks"]["ade_sp"]["default_bank"],
+        solver=suites.solver_settings(config, config["tasks"]["ade_sp"]["dataset"], "proposed"),
         ensemble={key: config["decoding"][key] for key in ["alpha", "beta"]},
         settings=settings("seed", "models", "features", "evaluation", "figures", "device"),
     script:
@@ -128,8 +71,8 @@ rule figures:
             "results/{{suite}}/manifests/{dataset}.parquet",
             dataset=suites.used_datasets(config),
         ),
-        examples=EXAMPLES,
-        factors=proposed_factors,
+        examples=expand("results/{{suite}}/examples/{task}.h5", task=config["tasks"]),
+        factors=traced_factors,
         text="results/{suite}/text.h5",
         steps="results/{suite}/figures/steps.csv",
     output:
@@ -170,9 +113,12 @@ rule gallery:
             "results/{{suite}}/manifests/{dataset}.parquet",
             dataset=suites.used_datasets(config),
         ),
-        examples=EXAMPLES,
+        examples=expand("results/{{suite}}/examples/{task}.h5", task=config["tasks"]),
         text="results/{suite}/text.h5",
-        templates=TEMPLATES,
+        templates=expand(
+            str(ROOT / "taco/templates/{file}"),
+            file=["gallery.html.j2", "sample.html.j2", "gallery.css", "gallery.js"],
+        ),
     output:
         directory("results/{suite}/gallery"),
     log:

@@ -9,12 +9,16 @@ rule tables:
         reported=config["tables"]["reported"] or [],
         thresholds=config["tables"]["thresholds"] or [],
     output:
-        expand(
-            "results/{suite}/tables/{table}.{ext}",
-            table=TABLES,
-            ext=["csv", "md", "tex"],
-            allow_missing=True,
-        ),
+        [
+            report(
+                f"results/{{suite}}/tables/{table}.{ext}",
+                caption="../report/tables.rst",
+                category="Tables",
+                labels={"table": table, "format": ext},
+            )
+            for table in TABLES
+            for ext in ["md", "csv", "tex"]
+        ],
         thresholds="results/{suite}/thresholds.csv",
         provenance="results/{suite}/provenance.json",
     log:

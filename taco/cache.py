@@ -24,7 +24,7 @@ import numpy as np
 from taco.runtime import partial_path, publish
 
 SCHEMA = 1
-KINDS = ("features", "proposals", "text", "factors")
+KINDS = ("features", "proposals", "text", "factors", "examples")
 COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.BITSHUFFLE)
 
 
@@ -39,7 +39,7 @@ class CacheWriter:
     ----------
     path : str or Path
         The file to make; its folder is made if need be.
-    kind : {"features", "proposals", "text", "factors"}
+    kind : {"features", "proposals", "text", "factors", "examples"}
     sample_ids : sequence of str
         Unique; their order is the order of the first axis.
     attributes : mapping

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 
 from taco import aggregate, metrics
 from taco.aggregate import TASKS
-from taco.examples import NAMED, TACO, U_ONLY
+from taco.examples import NAMED, TACO, U_ONLY, ExampleError
 from taco.figures import WIDTH, footer, style
+from taco.resampling import paired_bootstrap
 from taco.tables import label
 
 
@@ -204,7 +205,7 @@ def _binned(ax: Axes, rows: pd.DataFrame, look: Look, name: str, shift: float, s
     parts = pd.qcut(scores["confidence"].rank(method="first"), min(BINS, len(scores)), labels=False)
     points = []
     for _, part in scores.groupby(parts):
-        low, high = aggregate.paired_bootstrap(part["score"], part["clip_id"], draws=1000, seed=seed)
+        low, high = paired_bootstrap(part["score"], part["clip_id"], draws=1000, seed=seed)
         points.append((part["confidence"].mean() + shift, part["score"].mean(), low, high))
     x, mean, low, high = np.array(points).T
     ax.errorbar(
@@ -226,6 +227,11 @@ def _binned(ax: Axes, rows: pd.DataFrame, look: Look, name: str, shift: float, s
 def classes(rows: pd.DataFrame, suite: str) -> Figure:
     """mask-IoU by class on the tasks where each image has one class: mean over images and seeds."""
     tasks = [task for task in _tasks(rows) if not _class_of(rows, task).empty]
+    if not tasks:
+        raise ExampleError(
+            "no task has images of one class each, so there is nothing to draw by class: drop `classes` from "
+            "`figures.which`"
+        )
     counts = {task: _class_of(rows, task)["class_name"].nunique() for task in tasks}
     figure, axes = _panels(len(tasks), 1.3 + 0.15 * max(counts.values()))
     for ax, task in zip(axes, tasks):
@@ -324,8 +330,8 @@ def steps(frame: pd.DataFrame, suite: str) -> Figure:
         sns.despine(ax=ax)
     note = (
         f"First {first['n_samples']} samples, one seed, one run with checkpoints. Time: decomposition (start "
-        "included) relative to reading,\n"
+        "included) relative to reading, "
         f"features, proposals and decoding ({1000 * first['other_seconds']:.0f} ms a sample), measured on "
         f"{first['device']}."
     )
-    return _finish(figure, "Score and added time against the number of steps", note, suite)
+    return _finish(figure, "Figure 6. Score and added time against the number of steps", note, suite)

@@ -348,16 +348,16 @@ def other_objects(annotation: str | Path) -> int:
     return max(int((ids > 0).sum()) - 1, 0)
 
 
-def missed_source(truth: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether a mask covers one connected part of the truth (>= 60 %) and leaves another out (<= 10 %).
+def parts(truth: np.ndarray) -> list[np.ndarray]:
+    """Connected parts of a truth [H, W] as masks, without those below 5 % of it."""
+    labels, count = ndimage.label(truth)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    return [labels == i for i in range(1, count + 1) if sizes[i] >= SMALLEST_PART * sizes[1:].sum()]
 
-    Parts below 5 % of the truth do not count.
-    """
-    parts, count = ndimage.label(truth)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-    covered = np.bincount(parts.ravel(), weights=mask.ravel(), minlength=count + 1)[1:]
-    large = sizes >= SMALLEST_PART * max(sizes.sum(), 1)
-    share = covered[large] / sizes[large]
+
+def missed_source(truth: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether a mask covers one part of the truth (>= 60 %) and leaves another out (<= 10 %); see `parts`."""
+    share = np.array([mask[part].mean() for part in parts(truth)])
     return bool((share >= FOUND).any() and (share <= MISSED).any())
 
 

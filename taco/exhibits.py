@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,16 @@ from matplotlib.figure import Figure
 
 from taco import aggregate, charts, figures
 from taco.aggregate import TASKS
-from taco.examples import FAILURES, ExampleError, Source, draw, failures, nearest_quantile, other_objects
+from taco.examples import (
+    FAILURES,
+    ExampleError,
+    Source,
+    draw,
+    failures,
+    nearest_quantile,
+    other_objects,
+    parts,
+)
 
 UPPER_QUARTILE = 0.75
 
@@ -44,7 +53,6 @@ class Evidence:
     steps: pd.DataFrame
     n_rows: int
     seed: int
-    _chosen: dict = field(default_factory=dict, repr=False)
 
     @cached_property
     def values(self) -> pd.DataFrame:
@@ -62,9 +70,9 @@ class Evidence:
 
 
 def _several_sources(source: Source) -> pd.DataFrame:
-    """Images in which at least two classes sound."""
-    count = source.manifest["classes"].map(len)
-    return source.table[source.table.index.map(count) >= 2]
+    """Images whose truth has at least two separate parts (the real MS3 names no classes of a frame)."""
+    several = [len(parts(source.truth(sample))) >= 2 for sample in source.table.index]
+    return source.table[several]
 
 
 def _silent_objects(source: Source) -> pd.Series:
@@ -92,9 +100,9 @@ def overview(evidence: Evidence) -> Figure:
     ]
     note = (
         f"Chosen by rule: the image at the upper quartile of IoU among {len(s4.table)} of S4, {len(several)} of MS3 "
-        f"with at least two sources, and {len(crowded)} of ADE SP with silent annotated objects;\nlast row: the first "
+        f"with a truth in several parts, and {len(crowded)} of ADE SP with silent annotated objects; last row: the first "
         f"image with the sound of another clip. {_bank_note(s4)} Masks at the set's best threshold. Min-max stretching "
-        "gives every map a maximum of 1,\neven where nothing in the image sounds."
+        "gives every map a maximum of 1, even where nothing in the image sounds."
     )
     return figures.grid(rows, figures.BINARY, "What TACO sees and hears", note, evidence.suite)
 
@@ -114,7 +122,7 @@ def figure4(evidence: Evidence) -> Figure:
     ]
     note = (
         f"Chosen by rule: least area of truth among the {len(good)} S4 images with at least the median IoU; an S4 image "
-        f"drawn by seed from {len(s4.table)}, with another clip's sound;\nmost annotated objects among the {len(crowd)} "
+        f"drawn by seed from {len(s4.table)}, with another clip's sound; most annotated objects among the {len(crowd)} "
         f"ADE SP images in the upper quarter of IoU. {_bank_note(s4)}"
     )
     return figures.grid(rows, figures.BINARY, "Figure 4. Examples of S4 and ADE SP", note, evidence.suite)
@@ -129,8 +137,8 @@ def figure5(evidence: Evidence) -> Figure:
     frames = ms3.manifest[ms3.manifest["clip_id"] == clip].sort_values("frame")
     rows = [(f"Frame {row.frame + 1}", ms3.shown(row.sample_id)) for row in frames.itertuples()]
     note = (
-        f"Chosen by rule: the clip at the upper quartile of mean IoU among {len(means)} clips of MS3 with at least two "
-        f"sources; all of its frames. Words: cosine of the image factor with\nall {len(ms3.labels.names)} labels of the "
+        f"Chosen by rule: the clip at the upper quartile of mean IoU among {len(means)} clips of MS3 with a truth in "
+        f"several parts; all of its frames. Words: cosine of the image factor with all {len(ms3.labels.names)} labels of the "
         f"{ms3.cache.attributes['words']} bank. {_bank_note(ms3)} An empty truth means that nothing sounds in that frame."
     )
     title = "Figure 5. Frames of one clip with several sources"
@@ -147,7 +155,7 @@ def figure7(evidence: Evidence) -> Figure:
     chosen = draw(several if len(several) else avss.table, evidence.n_rows, evidence.seed, "figure 7")
     kind = "several classes in their truth" if len(several) else "any truth"
     note = (
-        f"{len(chosen)} images, one of a clip, drawn by seed from {len(several) or len(avss.table)} of AVSS with {kind}. "
+        f"n = {len(chosen)}, at most one image of a clip, drawn by seed from {len(several) or len(avss.table)} of AVSS with {kind}. "
         f"One factor names one class, so that all it marks bears one name. {_bank_note(avss)}"
     )
     rows = [("", avss.shown(sample)) for sample in chosen]
@@ -158,7 +166,7 @@ def _drawn(evidence: Evidence, task: str, number: int) -> Figure:
     source = evidence.source(task)
     chosen = draw(source.table, evidence.n_rows, evidence.seed, f"figure {number}")
     note = (
-        f"{len(chosen)} images, at most one of a clip, drawn by seed {evidence.seed} from {len(source.table)}. "
+        f"n = {len(chosen)}, at most one image of a clip, drawn by seed {evidence.seed} from {len(source.table)}. "
         f"{_bank_note(source)} Masks at the set's best threshold ({source.thresholds['taco']:.2f})."
     )
     title = f"Figure {number}. Examples of {TASKS[task].title}, drawn at random"
@@ -181,8 +189,8 @@ def figure10(evidence: Evidence) -> Figure:
     ms3 = evidence.source("ms3")
     found = failures(ms3)
     rows = [(kind.capitalize(), ms3.shown(sample) if sample else None) for kind, sample in found.items()]
-    rules = ";\n".join(f"{kind}: {rule}" for kind, rule in FAILURES.items())
-    note = f"Chosen by rule among the images of MS3 with a truth ({len(ms3.table)} images in all):\n{rules}. {_bank_note(ms3)}"
+    rules = "; ".join(f"{kind}: {rule}" for kind, rule in FAILURES.items())
+    note = f"Chosen by rule among the images of MS3 with a truth ({len(ms3.table)} images in all): {rules}. {_bank_note(ms3)}"
     return figures.grid(rows, figures.BINARY, "Figure 10. Failure cases on MS3", note, evidence.suite)
 
 

@@ -4,6 +4,7 @@ A figure is drawn at its printed size (full text width, 7.2 inches), with fonts 
 colours that colour-blind readers can tell apart. Every figure ends with a line that names its suite.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,7 @@ from taco.tables import suite_title
 
 WIDTH = 7.2
 DPI = 200
+NOTE_WIDTH = 142  # characters of a note's line
 # Okabe and Ito's palette (as seaborn's "colorblind"): the answer, the truth, and lines beside them.
 PREDICTED, TRUE = "#0072B2", "#D55E00"
 ACTIVATION_MAP, SOUND_MAP = "viridis", "magma"
@@ -76,8 +78,8 @@ def save(figure: Figure, paths: Iterable[str | Path]) -> None:
 
 
 def footer(suite: str, note: str) -> str:
-    """The lines under a figure: what is seen, and which suite it is."""
-    return f"{note}\n{suite_title(suite)}" if note else suite_title(suite)
+    """The lines under a figure: what is seen, wrapped to the figure's width, and which suite it is."""
+    return "\n".join([*textwrap.wrap(note, NOTE_WIDTH), suite_title(suite)])
 
 
 # ------------------------------------------------------------------------------- cells of a grid
@@ -183,7 +185,9 @@ def draw_sound(figure: Figure, place: SubplotSpec, shown: Shown) -> None:
     above.stairs(values, edges, fill=True, color=PREDICTED, alpha=0.35)
     above.stairs(values, edges, color=PREDICTED, linewidth=0.8)
     above.set(xlim=(0, seconds), ylim=(0, 1.02), xticks=[], yticks=[0, 1])
-    above.tick_params(length=1.5, pad=1, labelsize=6)
+    above.tick_params(
+        length=1.5, pad=1, labelsize=6, left=False, right=True, labelleft=False, labelright=True
+    )
     below = figure.add_subplot(parts[1])
     picture = spectrogram(shown.wave, shown.rate)
     below.imshow(
@@ -195,10 +199,14 @@ def draw_sound(figure: Figure, place: SubplotSpec, shown: Shown) -> None:
         vmax=0,
         extent=(0, seconds, 0, shown.rate / 2000),
     )
-    below.set(xticks=[0, seconds], yticks=[0, shown.rate / 2000])
+    below.set(xticks=[0, seconds], yticks=[])
     below.set_xticklabels(["0 s", f"{seconds:g} s"])
-    below.set_yticklabels(["0", f"{shown.rate / 2000:g} kHz"])
     below.tick_params(length=1.5, pad=1, labelsize=6)
+    dark = [patheffects.withStroke(linewidth=1.2, foreground="black")]
+    band = f"{shown.rate / 2000:g} kHz"
+    below.text(
+        0.02, 0.96, band, transform=below.transAxes, va="top", fontsize=6, color="white", path_effects=dark
+    )
     for label, side in zip(below.get_xticklabels(), ("left", "right"), strict=True):
         label.set_horizontalalignment(side)
 
@@ -241,10 +249,10 @@ FRAMES = (IMAGE, ACTIVATION, MASK, TRUTH, WORDS)
 
 def describe(shown: Shown, words: int = 3) -> str:
     """One line on a sample: dataset, what sounds, score, closest words."""
-    sounding = ", ".join(shown.classes) or "nothing"
+    sounding = ", ".join(shown.classes) or ("class not given" if shown.truth.any() else "nothing sounds")
     if shown.sound != "own":
-        sounding = f"{sounding} seen, another clip's sound heard"
-    score = "mIoU" if shown.semantic else "IoU"
+        sounding = f"{sounding}, with another clip's sound"
+    score = "mIoU" if shown.semantic else "IoU" if shown.truth.any() else "background left unmarked"
     parts = [f"{TASKS[shown.task].title}: {sounding}", f"{score} {100 * shown.score:.0f}"]
     if words:
         listed = ", ".join(f"{label} {value:.2f}" for label, value in shown.words[:words])
@@ -281,7 +289,7 @@ def grid(
     style()
     total = sum(column.width for column in columns)
     gap = 0.1
-    cell = (WIDTH - 0.5 - gap * (len(columns) - 1)) / total
+    cell = (WIDTH - 0.58 - gap * (len(columns) - 1)) / total
     lines = footer(suite, note).count("\n") + 1
     top, bottom, text = 0.52, 0.28 + 0.12 * lines, 0.2
     height = top + bottom + len(rows) * (cell + text + gap)
@@ -291,7 +299,7 @@ def grid(
         len(columns),
         figure,
         left=0.1 / WIDTH,
-        right=1 - 0.1 / WIDTH,
+        right=1 - 0.18 / WIDTH,
         top=1 - top / height,
         bottom=bottom / height,
         wspace=0.09,
@@ -352,7 +360,7 @@ def words_map(
         axes.get_xticks(), axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor"
     )
     axes.tick_params(axis="y", rotation=0)
-    axes.set_title(title, loc="left", weight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9, weight="bold")
     figure.supxlabel(footer(suite, note), x=0.01, ha="left", fontsize=6.5, color="0.25")
     return figure
 

@@ -151,7 +151,7 @@ def _page(folder: Path, source: Source, sample: str, name: str, scores: pd.DataF
         task=task,
         title=TASKS[task].title,
         sample=sample,
-        classes=", ".join(shown.classes),
+        classes=", ".join(shown.classes) or ("not given" if shown.truth.any() else "nothing"),
         words=", ".join(f"{label} {value:.2f}" for label, value in shown.words),
         heard=str(known["clap_label"]),
         metric="mIoU" if shown.semantic else "mask-IoU",

@@ -136,7 +136,7 @@ def main(snakemake):
             "solve_seconds": [seconds[step] / len(frame) for step in results],
             "other_seconds": other / len(frame),
             "n_samples": len(frame),
-            "device": f"{runtime.describe(device)}, {torch.get_num_threads()} threads",
+            "device": f"{runtime.describe(device)}, threads: {torch.get_num_threads()}",
         }
     )
     with runtime.atomic_write(snakemake.output[0]) as path:
