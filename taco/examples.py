@@ -214,9 +214,14 @@ class Source:
         index = self.cache.position(sample)
         return self.cache["word_similarity"][index].astype(np.float32), int(self.cache["k_star"][index])
 
-    def shown(self, sample: str, sound: str = "own", n_words: int = 5) -> Shown:
-        """Gather what is to be seen of a sample, with its own sound or with the one it gets when shuffled."""
+    def shown(self, sample: str | None, sound: str = "own", n_words: int = 5) -> Shown | None:
+        """Gather what is to be seen of a sample, with its own sound or with the one it gets when shuffled.
+
+        None for no sample, or where exchanged sounds were not scored.
+        """
         own = sound == "own"
+        if sample is None or not (own or "shuffled" in self.table):
+            return None
         row = self.manifest.loc[sample]
         heard = row if own else self.manifest.loc[self._partners.loc[sample]]
         wave, rate = read_window(heard, self.window)
@@ -318,10 +323,10 @@ def open_sources(
 # --------------------------------------------------------------------------------- rules of choice
 
 
-def nearest_quantile(scores: pd.Series, quantile: float) -> str:
-    """Sample whose score is closest to a quantile of all scores; of equals, the first by sample id."""
+def nearest_quantile(scores: pd.Series, quantile: float) -> str | None:
+    """Sample whose score is closest to a quantile of all scores; of equals, the first by sample id; None of none."""
     if scores.empty:
-        raise ExampleError("expected samples to choose from, found none")
+        return None
     distance = (scores - scores.quantile(quantile)).abs().sort_index()
     return str(distance.idxmin())
 

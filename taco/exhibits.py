@@ -118,7 +118,7 @@ def figure4(evidence: Evidence) -> Figure:
     rows = [
         ("Small source", s4.shown(str(area.idxmin()))),
         ("Negative sound", s4.shown(other, "shuffled")),
-        ("Several objects", ade.shown(str(crowd.idxmax()))),
+        ("Several objects", ade.shown(str(crowd.idxmax()) if crowd.max() > 0 else None)),
     ]
     note = (
         f"Chosen by rule: least area of truth among the {len(good)} S4 images with at least the median IoU; an S4 image "
@@ -136,6 +136,7 @@ def figure5(evidence: Evidence) -> Figure:
     clip = nearest_quantile(means, UPPER_QUARTILE)
     frames = ms3.manifest[ms3.manifest["clip_id"] == clip].sort_values("frame")
     rows = [(f"Frame {row.frame + 1}", ms3.shown(row.sample_id)) for row in frames.itertuples()]
+    rows = rows or [("Several sources", None)]
     note = (
         f"Chosen by rule: the clip at the upper quartile of mean IoU among {len(means)} clips of MS3 with a truth in "
         f"several parts; all of its frames. Words: cosine of the image factor with all {len(ms3.labels.names)} labels of the "
@@ -197,11 +198,12 @@ def figure10(evidence: Evidence) -> Figure:
 def words(evidence: Evidence) -> Figure:
     """Factor-to-word similarities of the overview's image with several sources."""
     ms3 = evidence.source("ms3")
-    sample = nearest_quantile(_several_sources(ms3)["taco"], UPPER_QUARTILE)
+    several = _several_sources(ms3)
+    sample = nearest_quantile((several if len(several) else ms3.table)["taco"], UPPER_QUARTILE)
     similarity, k_star = ms3.similarity(sample)
     sounding = ", ".join(ms3.manifest.loc[sample, "classes"])
     note = (
-        f"n = 1 image, the overview's with several sources; each factor's three closest of {similarity.shape[1]} labels "
+        f"n = 1 image, at the upper quartile of IoU ({'a truth in several parts' if len(several) else 'all of MS3'}); each factor's three closest of {similarity.shape[1]} labels "
         f"of the {ms3.cache.attributes['words']} bank. {_bank_note(ms3)}"
     )
     title = f"Factors and words: MS3, {sounding}"
