@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taco import metrics, runtime
+from taco.predictions import COLUMN
 from taco.resampling import paired_bootstrap, paired_permutation
 
 SCHEMA_VERSION = "1"
@@ -174,7 +175,9 @@ def _read(paths, kinds):
                     f"{path}: expected scores of schema {SCHEMA_VERSION} and kind {' or '.join(kinds)}, "
                     f"found schema {version} and kind {kind}; score it again with this version"
                 )
-            frames.append(file.read().to_pandas())
+            # Predictions that were kept are large, and no number comes from them.
+            names = [name for name in file.schema_arrow.names if name != COLUMN]
+            frames.append(file.read(names).to_pandas())
     if not frames:
         raise AggregateError("expected score files, found none: nothing to aggregate")
     frames = [frame for frame in frames if len(frame)] or frames[:1]

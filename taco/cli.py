@@ -1,4 +1,4 @@
-"""Command line: ``taco doctor`` and ``taco score``. The tables themselves come from Snakemake."""
+"""Command line: ``taco doctor``, ``taco score``, ``taco export``. The tables themselves come from Snakemake."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -103,6 +103,34 @@ def score(
         raise typer.Exit(1) from None
     typer.echo(printing.submission_page(found, spec, own, config["suite"]).markdown())
     typer.echo(f"Added to {output}")
+
+
+@app.command()
+def export(
+    task: Annotated[str, typer.Option(help="Task whose kept predictions to write.")],
+    output: Annotated[Path, typer.Option(help="Folder to write to, one file per sample.")],
+    method: Annotated[str, typer.Option(help="As in the tables.")] = "TACO",
+    variant: Annotated[str, typer.Option(help="As in the tables.")] = "proposed",
+    word_bank: Annotated[str | None, typer.Option(help="By default the task's.")] = None,
+    seed: Annotated[int, typer.Option(help="-1 for a deterministic method.")] = 0,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Write one run's predictions as files; the run needs evaluation.keep_predictions."""
+    from taco import predictions, suites
+
+    try:
+        config = load_config(configfile)
+        if task not in config["tasks"]:
+            raise suites.ConfigError(f"no task {task!r}; known: {', '.join(config['tasks'])}")
+        bank = word_bank or config["tasks"][task]["default_bank"]
+        folder = Path("results", config["suite"], "scores", task)
+        shards = suites.shards(config, config["tasks"][task]["dataset"])
+        paths = [folder / f"{shard}.parquet" for shard in shards]
+        count = predictions.export(paths, output, method=method, variant=variant, word_bank=bank, seed=seed)
+    except (predictions.NoPredictionsError, suites.ConfigError) as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{count} predictions in {output}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from taco import controls, fcclip
 from taco.aggregate import TASKS
 from taco.metrics import ScoreHistogram, binary_row, semantic_row
+from taco.predictions import COLUMN, encode
 from taco.text import Labels
 
 DETERMINISTIC = -1
@@ -47,6 +48,8 @@ class Scoring:
     controls : sequence of {"whole image", "random mask", "oracle mask"}
     alpha, beta : float
         See `taco.fcclip.classify`.
+    keep_predictions : {"masks", "maps"}, optional
+        Keep every prediction in its row, see `taco.predictions`.
     """
 
     task: str
@@ -57,6 +60,7 @@ class Scoring:
     controls: Sequence[str]
     alpha: float
     beta: float
+    keep_predictions: str | None = None
 
     @property
     def kind(self) -> str:
@@ -151,7 +155,12 @@ class Scorer:
                 "label": answer.label,
                 "clap_label": self.names[clap_label],
                 "clap_confidence": confidence,
+                **self._kept(answer),
             }
+
+    def _kept(self, answer: Prediction) -> dict[str, bytes]:
+        keep = self.how.keep_predictions
+        return {COLUMN: encode(answer.scores, keep)} if keep else {}
 
     def predictions(self, sample: Sample, clap_label: int) -> Iterator[Prediction]:
         """Yield every method's answer for one sample; ``clap_label`` is CLAP's most likely class (index)."""
