@@ -24,6 +24,7 @@ from taco.tables import suite_title
 TEMPLATES = Path(__file__).parent / "templates"
 LARGEST_SIDE = 360
 SOUND_STRIP = 12
+PHOTOGRAPHS = ("image", "spectrogram")
 PICTURES = ("image", "activation", "prediction", "truth", "spectrogram")
 
 
@@ -40,7 +41,8 @@ class Page:
         File of each picture and of the sound: from the page, and from the index.
     scores : dict of str
         Percent by method, "" where not scored.
-    confidence, threshold : str
+    confidence, threshold, named : str
+        ``named``: the classes that TACO's regions bear (semantic tasks).
     all_scores : list of dict
         method, variant, word_bank, score.
     """
@@ -58,6 +60,7 @@ class Page:
     scores: dict[str, str]
     confidence: str
     threshold: str
+    named: str
     all_scores: list[dict[str, str]]
 
 
@@ -135,7 +138,7 @@ def _page(folder: Path, source: Source, sample: str, name: str, scores: pd.DataF
     """Write a sample's pictures and sound, and describe its page."""
     shown, known = source.shown(sample), source.table.loc[sample]
     task = source.task
-    names = {key: f"{name}-{key}.{'jpg' if key == 'image' else 'png'}" for key in PICTURES}
+    names = {key: f"{name}-{key}.{'jpg' if key in PHOTOGRAPHS else 'png'}" for key in PICTURES}
     names["sound"] = f"{name}-sound.wav"
     for key, picture in pictures(shown):
         picture.save(folder / task / names[key], quality=90)
@@ -161,11 +164,17 @@ def _page(folder: Path, source: Source, sample: str, name: str, scores: pd.DataF
         scores={key: _percent(own[cell]) if cell in own.index else "" for key, cell in columns.items()},
         confidence=f"{known['clap_confidence']:.2f}",
         threshold="" if shown.semantic else f"{shown.threshold:.2f}",
+        named=_region_names(shown) if shown.semantic else "",
         all_scores=[
             {"method": method, "variant": variant, "word_bank": bank, "score": _percent(value)}
             for (method, variant, bank), value in own.items()
         ],
     )
+
+
+def _region_names(shown: Shown) -> str:
+    ids = np.unique(shown.prediction[shown.prediction > 0])
+    return ", ".join(shown.class_names[int(i)] for i in ids) or "no region"
 
 
 def _percent(value: float) -> str:

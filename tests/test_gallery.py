@@ -69,6 +69,11 @@ def test_scores_on_the_page_are_those_of_the_rows(made):
     assert len(gallery.all_scores(rows[rows["task"] == "s4"]).columns) == 4
 
 
+def test_a_semantic_page_names_the_class_that_taco_found(made):
+    page = (made[0] / "avss/0000.html").read_text(encoding="utf-8")
+    assert "<figcaption>TACO: bird</figcaption>" in page  # id 2 of bell, bird, drum
+
+
 def test_a_method_that_was_not_scored_leaves_its_cell_empty(made):
     index = (made[0] / "index.html").read_text(encoding="utf-8")
     assert 'data-value=""' in index  # U alone has no semantic answer
