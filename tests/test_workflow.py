@@ -332,7 +332,9 @@ def test_the_paper_suite_says_what_is_missing(tmp_path):
     target = "results/paper/manifests/s4.parquet"
     code, output = snakemake(folder, target, "--configfile", "config/paper.yaml", overlay=False, check=False)
     assert code != 0
-    assert "data/avsbench" in output and "ManifestError" in output
+    assert "NotReadyError" in output and "Traceback" not in output
+    for words in ("data/avsbench", "data/archives/avss/", "data/weights/fcclip_cocopan.pth", "accepted_terms"):
+        assert words in output
 
 
 # ---------------------------------------------------------------- SLURM
