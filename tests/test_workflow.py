@@ -33,6 +33,7 @@ solver: {steps: 6, halve_at: [3], trace_every: 2}
 tables: {bootstrap_samples: 100}
 """
 RESULTS = Path("results/miniature")
+STAGES = {"world", "manifest", "text", "features", "factorize", "score", "tables"}
 
 
 def make_project(folder):
@@ -217,17 +218,19 @@ def test_a_comment_repeats_nothing(finished):
 
 def test_an_edit_repeats_exactly_the_stages_that_use_it(finished):
     with edited(finished / "taco/tables.py", "class TableError", "UNUSED = 1\n\n\nclass TableError"):
-        assert planned(finished) == {"tables"}
+        assert planned(finished) & STAGES == {"tables"}
     with edited(finished / "taco/conmf/settings.py", "DEFAULT_RATE", "UNUSED = 1\nDEFAULT_RATE"):
-        assert planned(finished) == {"factorize", "score", "tables"}
+        assert planned(finished) & STAGES == {"factorize", "score", "tables"}
 
 
 def test_a_solver_setting_repeats_solving_and_what_follows(finished):
-    assert planned(finished, "--config", 'solver={"beta_penalty": 77.0}') == {"factorize", "score", "tables"}
+    again = planned(finished, "--config", 'solver={"beta_penalty": 77.0}')
+    assert again & STAGES == {"factorize", "score", "tables"}
 
 
 def test_a_resolution_repeats_scoring_and_what_follows(finished):
-    assert planned(finished, "--config", 'evaluation={"size": 62}') == {"score", "tables"}
+    again = planned(finished, "--config", 'evaluation={"size": 62}')
+    assert again & STAGES == {"score", "tables"}
 
 
 # ---------------------------------------------------------------- kill and resume
@@ -333,7 +336,12 @@ def test_the_paper_suite_says_what_is_missing(tmp_path):
     code, output = snakemake(folder, target, "--configfile", "config/paper.yaml", overlay=False, check=False)
     assert code != 0
     assert "NotReadyError" in output and "Traceback" not in output
-    for words in ("data/avsbench", "data/archives/avss/", "data/weights/fcclip_cocopan.pth", "accepted_terms"):
+    for words in (
+        "data/avsbench",
+        "data/archives/avss/",
+        "data/weights/fcclip_cocopan.pth",
+        "accepted_terms",
+    ):
         assert words in output
 
 
