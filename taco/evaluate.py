@@ -11,6 +11,7 @@ Methods (rows are those of `taco.metrics`):
 A binary task scores a soft map in 0..1; a semantic one a map of class ids.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -80,7 +81,10 @@ class Run(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """One method's answer for one sample: a soft map or class ids [size, size], and the class it names."""
+    """One method's answer for one sample: a soft map or class ids [size, size], and the class it names.
+
+    ``span`` is the least and greatest value of TACO's or U's map before it was stretched; NaN elsewhere.
+    """
 
     method: str
     variant: str
@@ -89,6 +93,7 @@ class Prediction(NamedTuple):
     scores: np.ndarray
     k_star: int
     label: str
+    span: tuple[float, float] = (math.nan, math.nan)
 
 
 class Sample(NamedTuple):
@@ -153,6 +158,8 @@ class Scorer:
                 **counts,
                 "k_star": answer.k_star,
                 "label": answer.label,
+                "floor": answer.span[0],
+                "peak": answer.span[1],
                 "clap_label": self.names[clap_label],
                 "clap_confidence": confidence,
                 **self._kept(answer),
@@ -183,13 +190,14 @@ class Scorer:
         classes = self._classify(sample, prompts)
         chosen = torch.arange(len(prompts), device=prompts.device)
         named = self._nearest_label(prompts[chosen, k_star])
+        spans = None
         if self.how.task == "avss":
             regions = torch.stack([_argmax_region(p, masks, k) for p, k in zip(classes, k_star, strict=True)])
         else:
             maps = torch.einsum("pq,qhw->phw", classes[chosen, :, k_star], masks)
-            regions = stretch(maps)
+            regions, spans = stretch(maps), span_of(maps)
         scores = self._finish(regions, named)
-        yield from self._label_runs("TACO", sample.runs, scores, named)
+        yield from self._label_runs("TACO", sample.runs, scores, named, spans)
 
     def _activations_alone(self, sample: Sample) -> Iterator[Prediction]:
         maps = [run.image_activations[torch.arange(len(run.seeds)), :, run.k_star] for run in sample.runs]
@@ -197,14 +205,21 @@ class Scorer:
         named = self._nearest_label(
             torch.cat([run.image_factors[torch.arange(len(run.seeds)), run.k_star] for run in sample.runs])
         )
-        yield from self._label_runs("U only", sample.runs, self._finish(stretch(maps), named), named)
+        scores = self._finish(stretch(maps), named)
+        yield from self._label_runs("U only", sample.runs, scores, named, span_of(maps))
 
     def _label_runs(
-        self, method: str, runs: Sequence[Run], scores: np.ndarray, named: Sequence[int]
+        self,
+        method: str,
+        runs: Sequence[Run],
+        scores: np.ndarray,
+        named: Sequence[int],
+        spans: Sequence[tuple[float, float]] | None,
     ) -> Iterator[Prediction]:
         cells = [(run, seed, int(k)) for run in runs for seed, k in zip(run.seeds, run.k_star, strict=True)]
-        for (run, seed, k_star), score, label in zip(cells, scores, named, strict=True):
-            yield Prediction(method, run.variant, run.bank, seed, score, k_star, self.names[label])
+        spans = spans or [(math.nan, math.nan)] * len(cells)
+        for (run, seed, k_star), score, label, span in zip(cells, scores, named, spans, strict=True):
+            yield Prediction(method, run.variant, run.bank, seed, score, k_star, self.names[label], span)
 
     def _named_by_sound(self, sample: Sample, masks: Tensor, clap_label: int) -> Iterator[Prediction]:
         runs = [("A-FC-CLIP", prompt_set, self.clip_labels) for prompt_set in self.how.prompt_sets]
@@ -284,6 +299,12 @@ def stretch(maps: Tensor) -> Tensor:
     low, high = flat.amin(1)[:, None, None], flat.amax(1)[:, None, None]
     span = high - low
     return torch.where(span > 0, (maps - low) / span.clamp(min=torch.finfo(torch.float32).tiny), 0.0)
+
+
+def span_of(maps: Tensor) -> list[tuple[float, float]]:
+    """Least and greatest value of each map [P, H, W], before it is stretched."""
+    flat = maps.float().flatten(1)
+    return list(zip(flat.amin(1).tolist(), flat.amax(1).tolist(), strict=True))
 
 
 def histogram_rows(

@@ -5,6 +5,7 @@ import pandas as pd
 
 from taco.aggregate import TASKS
 from taco.extended import MEASURES
+from taco.negatives import AUROC, MARKED, MARKED_STRETCHED
 from taco.pages import Grid, Page
 from taco.tables import NO_BANK, SPECS, label, number, suite_title
 
@@ -193,3 +194,39 @@ def extended_page(frame, suite):
     ]
     title = "IoU by image, by class and of the whole set"
     return Page("extended", title, suite_title(suite), [Grid.of(lines, left=4)], notes)
+
+
+def negatives_page(frame, suite):
+    """The test of `taco.negatives.table`."""
+    lines = []
+    for (dataset, method, bank, kind), part in frame.groupby(
+        ["dataset", "method", "word_bank", "negatives"], sort=False
+    ):
+        cells = {row["metric"]: number(row["mean"], row["std"]) for row in part.to_dict("records")}
+        first = part.iloc[0]
+        line = {"Dataset": dataset, "Method": method, "Word bank": bank, "Negatives": kind}
+        line |= {metric: cells.get(metric, "") for metric in (AUROC, MARKED, MARKED_STRETCHED)}
+        counts = {
+            "positives": first["n_positive"],
+            "negatives": first["n_negative"],
+            "seeds": first["n_seeds"],
+        }
+        lines.append(line | counts)
+    notes = [
+        (
+            "Percent; mean ± population standard deviation over seeds. Readout: the greatest value of the map before it is "
+            "stretched to 0 … 1."
+        ),
+        "AUROC: positives (own sound, some truth) against negatives; 50 is chance.",
+        (
+            "falsely marked: share of pixels above a threshold on the un-normalised map, on negatives of held-out clips; the "
+            "threshold is chosen on the other clips (greatest mean of IoU on positives and share left free on negatives)."
+        ),
+        (
+            "falsely marked, stretched: the same for the stretched map at the threshold of the best mask-IoU, which is what the "
+            "paper's metric uses; it can never be empty."
+        ),
+        "off-screen sound: another clip's sound, of other classes wherever possible. silent: frames with an empty truth.",
+    ]
+    grids = [Grid.of(lines, left=4)] if lines else [Grid([("", "Dataset")], [], left=1)]
+    return Page("negatives", "Sounds that are not of the image", suite_title(suite), grids, notes)

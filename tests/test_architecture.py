@@ -37,8 +37,9 @@ ALLOWED = {
     "taco.tables": FLOOR | {"taco.aggregate"},
     "taco.pages": set(),
     "taco.extended": {"taco.aggregate", "taco.metrics"},
+    "taco.negatives": {"taco.aggregate", "taco.metrics"},
     "taco.submission": FLOOR | {"taco.aggregate", "taco.datasets", "taco.metrics", "taco.tables"},
-    "taco.printing": {"taco.aggregate", "taco.extended", "taco.pages", "taco.tables"},
+    "taco.printing": {"taco.aggregate", "taco.extended", "taco.negatives", "taco.pages", "taco.tables"},
     "taco.examples": FLOOR
     | {
         "taco.aggregate",
