@@ -14,7 +14,7 @@ try:
 except suites.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-TABLES = [*config["tables"]["which"], "intervals", "extended"]
+TABLES = [*config["tables"]["which"], "intervals", "extended", "negatives"]
 DEVICE_THREADS = config["threads"] or workflow.cores or 1
 
 

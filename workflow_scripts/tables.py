@@ -4,7 +4,7 @@ import json
 
 from job import run
 
-from taco import aggregate, extended, printing, runtime, tables
+from taco import aggregate, extended, negatives, printing, runtime, tables
 from taco.cache import open_cache
 
 
@@ -44,6 +44,8 @@ def main(snakemake):
     compared = tables.intervals(compared, suite)
     write_table(snakemake.output, compared, printing.intervals_page(compared, suite))
     write_extended(snakemake.output, rows, config, settings["thresholds"])
+    found = negatives.table(negatives.per_seed(rows), suite)
+    write_table(snakemake.output, found, printing.negatives_page(found, suite))
     with open_cache(snakemake.input.text, "text") as text:
         attributes = text.attributes
     digests = {
