@@ -182,31 +182,34 @@ def confidence(rows: pd.DataFrame, suite: str, seed: int = 0) -> Figure:
             found = cell(rows, task, method, variant)
             if found.empty:
                 continue
-            _binned(ax, found, LOOKS[method], method, 0.006 * (shift - 1), seed)
+            centres = _binned(ax, found, LOOKS[method], method, 0.08 * (shift - 1), seed)
         ax.set(
-            xlabel="CLAP's confidence",
+            xlabel="CLAP's confidence, mean of each part",
             title=f"{TASKS[task].title} (n = {found['sample_id'].nunique()})",
-            xlim=(-0.02, 1.02),
+            xlim=(-0.4, len(centres) - 0.6),
         )
+        ax.set_xticks(range(len(centres)), [f"{centre:.2f}" for centre in centres])
         ax.grid(linewidth=0.4)
         sns.despine(ax=ax)
     axes[0].set(ylabel="mask-IoU (%)", ylim=(0, 100))
     axes[0].legend()
     note = (
-        f"Probability of CLAP's most likely class of the dataset's own list. Up to {BINS} equal parts of the "
-        "images by confidence; means over seeds and images, 95 % bootstrap intervals by clip."
+        f"Confidence: probability of CLAP's most likely class of the dataset's own list; the images in {BINS} equal "
+        "parts by it; means over seeds and images, 95 % bootstrap intervals by clip."
     )
     return _finish(figure, "IoU against CLAP's confidence", note, suite)
 
 
-def _binned(ax: Axes, rows: pd.DataFrame, look: Look, name: str, shift: float, seed: int) -> None:
+def _binned(ax: Axes, rows: pd.DataFrame, look: Look, name: str, shift: float, seed: int) -> list[float]:
+    """Draw one method's mean for each part of the images; return each part's mean confidence."""
     scores = aggregate.image_scores(rows)
     scores["confidence"] = rows.drop_duplicates("sample_id").set_index("sample_id")["clap_confidence"]
     parts = pd.qcut(scores["confidence"].rank(method="first"), min(BINS, len(scores)), labels=False)
-    points = []
-    for _, part in scores.groupby(parts):
+    points, centres = [], []
+    for place, part in scores.groupby(parts):
         low, high = paired_bootstrap(part["score"], part["clip_id"], draws=1000, seed=seed)
-        points.append((part["confidence"].mean() + shift, part["score"].mean(), low, high))
+        points.append((place + shift, part["score"].mean(), low, high))
+        centres.append(float(part["confidence"].mean()))
     x, mean, low, high = np.array(points).T
     ax.errorbar(
         x,
@@ -219,6 +222,7 @@ def _binned(ax: Axes, rows: pd.DataFrame, look: Look, name: str, shift: float, s
         capsize=2,
         label=name,
     )
+    return centres
 
 
 # ------------------------------------------------------------------------------------------- classes

@@ -65,6 +65,8 @@ class Shown:
         mask-IoU of the image at that threshold, or its mIoU over classes (semantic tasks), 0..1.
     class_names : dict of int to str
         Names of class ids.
+    label : str
+        Class that TACO names (semantic tasks; "" otherwise).
     sound : {"own", "shuffled"}
     """
 
@@ -83,6 +85,7 @@ class Shown:
     threshold: float
     score: float
     class_names: dict[int, str]
+    label: str = ""
     sound: str = "own"
 
     @property
@@ -202,7 +205,7 @@ class Source:
             if len(rows):
                 columns[name], thresholds[name] = image_scores(rows)
         known = self.cell(TACO).set_index("sample_id")
-        known = known[["clip_id", "class_name", "clap_label", "clap_confidence"]]
+        known = known[["clip_id", "class_name", "label", "clap_label", "clap_confidence"]]
         return pd.DataFrame(columns).join(known), thresholds
 
     def truth(self, sample: str) -> np.ndarray:
@@ -249,6 +252,7 @@ class Source:
             threshold=threshold,
             score=score,
             class_names=self.class_names,
+            label=self.table.loc[sample, "label"] if own and np.isnan(threshold) else "",
             sound=sound,
         )
 

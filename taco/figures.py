@@ -31,7 +31,8 @@ from taco.tables import suite_title
 
 WIDTH = 7.2
 DPI = 200
-NOTE_WIDTH = 142  # characters of a note's line
+NOTE_WIDTH = 150  # characters of a note's line
+LINE_WIDTH = 132  # characters of the line over a row
 # Okabe and Ito's palette (as seaborn's "colorblind"): the answer, the truth, and lines beside them.
 PREDICTED, TRUE = "#0072B2", "#D55E00"
 ACTIVATION_MAP, SOUND_MAP = "viridis", "magma"
@@ -167,6 +168,8 @@ def _draw_classes(figure: Figure, place: SubplotSpec, shown: Shown, ids: np.ndar
     for i in present:
         picture[ids == i] = 0.35 * picture[ids == i] + 0.65 * np.asarray(colours[i])
     axes.imshow(picture)
+    if not (ids > 0).any():
+        axes.text(0.5, 0.5, "no region", transform=axes.transAxes, ha="center", va="center")
     for i in np.unique(ids[ids > 0]):
         row, column = ndimage.center_of_mass(ids == i)
         column = float(np.clip(column, 0.25 * len(ids), 0.75 * len(ids)))
@@ -254,6 +257,8 @@ def describe(shown: Shown, words: int = 3) -> str:
         sounding = f"{sounding}, with another clip's sound"
     score = "mIoU" if shown.semantic else "IoU" if shown.truth.any() else "background left unmarked"
     parts = [f"{TASKS[shown.task].title}: {sounding}", f"{score} {100 * shown.score:.0f}"]
+    if shown.label:
+        parts.insert(1, f"TACO names {shown.label}")
     if words:
         listed = ", ".join(f"{label} {value:.2f}" for label, value in shown.words[:words])
         parts.append(f"closest words: {listed}")
@@ -310,15 +315,23 @@ def grid(
     for number, (name, shown) in enumerate(rows):
         line = figure.add_subplot(places[2 * number, :])
         line.axis("off")
-        prefix = f"{name}:   " if name else ""
-        body = describe(shown, words) if shown else "no sample fits this rule"
-        line.text(0, 0.1, prefix + body, fontsize=7, va="bottom")
+        line.text(0, 0.1, _line(name, shown, words), fontsize=7, va="bottom")
         for index, column in enumerate(columns if shown else ()):
             column.draw(figure, places[2 * number + 1, index], shown)
     _headings(figure, places, columns, 1 - (top - 0.05) / height)
     figure.text(0.1 / WIDTH, 1 - 0.06 / height, title, fontsize=9, weight="bold", va="top")
     figure.text(0.1 / WIDTH, 0.05 / height, footer(suite, note), fontsize=6.5, va="bottom", color="0.25")
     return figure
+
+
+def _line(name: str, shown: Shown | None, words: int) -> str:
+    """The line over a row: as many of the closest words as there is room for."""
+    prefix = f"{name}:   " if name else ""
+    if shown is None:
+        return prefix + "no sample fits this rule"
+    while words and len(prefix + describe(shown, words)) > LINE_WIDTH:
+        words -= 1
+    return prefix + describe(shown, words)
 
 
 def _headings(figure: Figure, places: GridSpec, columns: Sequence[Column], height: float) -> None:
