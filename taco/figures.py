@@ -30,7 +30,7 @@ from taco.runtime import atomic_write
 from taco.tables import suite_title
 
 WIDTH = 7.2
-DPI = 200
+DPI = 160
 NOTE_WIDTH = 150  # characters of a note's line
 LINE_WIDTH = 132  # characters of the line over a row
 # Okabe and Ito's palette (as seaborn's "colorblind"): the answer, the truth, and lines beside them.
@@ -68,7 +68,7 @@ def save(figure: Figure, paths: Iterable[str | Path]) -> None:
     ----------
     figure : Figure
     paths : iterable of path
-        ``.png`` (200 dots per inch), ``.pdf`` or ``.svg``.
+        ``.png`` (160 dots per inch), ``.pdf`` or ``.svg``.
     """
     for path in map(Path, paths):
         kind = path.suffix[1:]

@@ -55,7 +55,10 @@ def check(page: Path, script: str, seconds: int = 60) -> tuple[dict, list[str]]:
         The page's errors: exceptions, ``console.error``, files that did not load.
     """
     text = page.read_text(encoding="utf-8")
-    text = text.replace("<head>", "<head>" + COLLECT, 1).replace("</body>", REPORT % script + "</body>", 1)
+    text = text.replace("<head>", "<head>" + COLLECT, 1)
+    # Scripts may hold the same words in their strings: the last one closes the page.
+    before, _, after = text.rpartition("</body>")
+    text = before + REPORT % script + "</body>" + after
     copy = page.with_name(f"check-{page.name}")
     copy.write_text(text, encoding="utf-8")
     try:
