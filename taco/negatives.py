@@ -87,11 +87,18 @@ def choose_threshold(positives, negatives):
     return chosen
 
 
-def _halves(*groups):
-    """Split rows by clip: every second clip (in order of names) chooses the threshold, the others are held out."""
-    clips = sorted(set().union(*(group["clip_id"] for group in groups)))
-    first = set(clips[::2])
-    return [(group[group["clip_id"].isin(first)], group[~group["clip_id"].isin(first)]) for group in groups]
+def _halves(positives, negatives):
+    """Split rows by clip: every second clip (in order of names) chooses the threshold, the others are held out.
+
+    Clips with negatives are dealt out first, on their own, so that both halves have some.
+    """
+    with_negatives = sorted(set(negatives["clip_id"]))
+    others = sorted(set(positives["clip_id"]) - set(with_negatives))
+    first = {*with_negatives[::2], *others[::2]}
+    return [
+        (group[group["clip_id"].isin(first)], group[~group["clip_id"].isin(first)])
+        for group in (positives, negatives)
+    ]
 
 
 def _measures(positives, negatives):

@@ -87,6 +87,7 @@ def test_silent_frames_are_negatives_too(tmp_path):
     assert set(found["negatives"]) == {negatives.SILENT}
     assert found.set_index("metric").loc[negatives.AUROC, "value"] == 1
     assert (found["n_positive"] == 6).all() and (found["n_negative"] == 2).all()
+    assert found.set_index("metric").loc[negatives.MARKED, "value"] == 0  # clips 0 and 3: one for each half
 
 
 def test_the_table_is_in_percent_over_seeds(tmp_path):
