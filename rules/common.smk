@@ -15,7 +15,6 @@ except suites.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 TABLES = [*config["tables"]["which"], "intervals", "extended", "negatives"]
-DEVICE_THREADS = config["threads"] or workflow.cores or 1
 
 
 wildcard_constraints:
@@ -25,6 +24,22 @@ wildcard_constraints:
     bank="|".join(config["banks"]),
     variant="|".join(config["variants"]),
     shard=r"\d+",
+
+
+def gpus(wildcards):
+    """GPUs of a job that can use one: 1, on which `--resources gpu=1` makes the jobs take turns.
+
+    0 where none could: the configuration says `cpu`, or the job runs on this machine and it has no card. Then as many
+    jobs run side by side as there are cores.
+    """
+    elsewhere = workflow.executor_plugin is not None and not workflow.local_exec
+    wanted = config["device"] != "cpu"
+    return int(wanted and (elsewhere or config["device"] == "cuda" or runtime.has_cuda_device()))
+
+
+def device_threads(wildcards):
+    """Threads of such a job: all cores while it has the only GPU, else one of the jobs that share them."""
+    return config["threads"] or (workflow.cores or 1 if gpus(wildcards) else 1)
 
 
 @cache

@@ -17,9 +17,9 @@ rule score:
         "results/{suite}/benchmarks/score/{task}/{shard}.tsv"
     conda:
         "../envs/taco.yaml"
-    threads: DEVICE_THREADS
+    threads: device_threads
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=4000,
         runtime=120,
     params:

@@ -14,9 +14,9 @@ rule factorize:
         "results/{suite}/benchmarks/factorize/{dataset}/{bank}/{variant}/{shard}.tsv"
     conda:
         "../envs/taco.yaml"
-    threads: DEVICE_THREADS
+    threads: device_threads
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=4000,
         runtime=240,
     params:

@@ -14,9 +14,9 @@ rule features:
         "results/{suite}/benchmarks/features/{dataset}/{shard}.tsv"
     conda:
         "../envs/taco.yaml"
-    threads: DEVICE_THREADS
+    threads: device_threads
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=4000,
         runtime=240,
     params:

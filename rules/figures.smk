@@ -17,9 +17,9 @@ rule examples:
         "results/{suite}/benchmarks/examples/{task}.tsv"
     conda:
         "../envs/taco.yaml"
-    threads: DEVICE_THREADS
+    threads: device_threads
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=4000,
         runtime=60,
     params:
@@ -47,9 +47,9 @@ rule steps:
         "results/{suite}/benchmarks/steps.tsv"
     conda:
         "../envs/taco.yaml"
-    threads: DEVICE_THREADS
+    threads: device_threads
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=8000,
         runtime=120,
     params:

@@ -59,9 +59,9 @@ rule text:
         "results/{suite}/benchmarks/text.tsv"
     conda:
         "../envs/taco.yaml"
-    threads: DEVICE_THREADS
+    threads: device_threads
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=4000,
         runtime=30,
     params:
@@ -85,9 +85,9 @@ rule train_miniature_models:
         f"results/{config['suite']}/benchmarks/train_miniature_models.tsv"
     conda:
         "../envs/taco.yaml"
-    threads: DEVICE_THREADS
+    threads: device_threads
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=4000,
         runtime=240,
     params:

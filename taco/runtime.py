@@ -78,6 +78,12 @@ def setup(device: str = "auto", threads: int = 1) -> "torch.device":
     return chosen
 
 
+def has_cuda_device() -> bool:
+    """Whether this machine shows an NVIDIA card; torch is not asked, as importing it takes seconds."""
+    devices = Path("/dev")
+    return any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()
+
+
 def describe(device: "torch.device") -> str:
     """Name a device for people: ``cpu``, or ``cuda`` with the card's name."""
     if device.type != "cuda":
