@@ -1,4 +1,4 @@
-"""Command line: ``taco doctor``, ``taco score``, ``taco export``. The tables themselves come from Snakemake."""
+"""Command line beside the workflow: doctor, score, export, bench. The tables themselves come from Snakemake."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,6 +131,24 @@ def export(
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{count} predictions in {output}")
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="conmf: the solver against plain autograd versions.")] = "conmf",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    size: Annotated[list[str] | None, typer.Option(help="miniature, paper [both].")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Samples solved together [1, 8, 32, 128].")] = None,
+    baselines: Annotated[bool, typer.Option(help="Time the plain and the expanded version too.")] = True,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Measure speed; prints ratios against a baseline of the same run."""
+    if what != "conmf":
+        raise typer.BadParameter(f"expected conmf, found {what}")
+    from taco import bench as benchmarks
+
+    sizes, batches = tuple(size or ("miniature", "paper")), tuple(batch or (1, 8, 32, 128))
+    benchmarks.conmf(sizes=sizes, batches=batches, device=device, baselines=baselines, output=output)
 
 
 if __name__ == "__main__":

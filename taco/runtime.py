@@ -72,6 +72,8 @@ def setup(device: str = "auto", threads: int = 1) -> "torch.device":
     torch.set_num_threads(max(1, int(threads)))
     # cuBLAS repeats its results only with a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # By default torch lets cuDNN round float32 convolutions to TF32.
+    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     log.info("device: %s (asked for %s), %d threads", describe(chosen), device, torch.get_num_threads())

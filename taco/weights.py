@@ -18,7 +18,7 @@ LOCK = Path("config/weights.lock.yaml")
 """Digests that staging recorded, by source and file name; a file that is not listed is not verified."""
 
 STAGING = (
-    "Stage the paper suite's weights with `snakemake --configfile config/paper.yaml stage`; those of the miniature "
+    "Stage the paper suite's weights with `snakemake stage --configfile config/paper.yaml`; those of the miniature "
     "suite are shipped in weights/miniature, and `snakemake train_miniature_models` makes them"
 )
 

@@ -46,5 +46,7 @@ def pytest_sessionfinish(session):
     if unlisted:
         reporter.write_line("")
         for name in unlisted:
-            reporter.write_line(f"SKIPPED WITHOUT LEAVE {name}: run it, or list it in {ALLOWED_SKIPS.name}", red=True)
+            reporter.write_line(
+                f"SKIPPED WITHOUT LEAVE {name}: run it, or list it in {ALLOWED_SKIPS.name}", red=True
+            )
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import io
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def of(config, need: str) -> doctor.Finding:
 
 
 def printed(findings) -> str:
-    console = Console(width=400, record=True, file=open("/dev/null", "w"))
+    console = Console(width=400, record=True, file=io.StringIO())
     doctor.show(findings, "small", console)
     return console.export_text()
 

@@ -84,13 +84,13 @@ def test_constants_may_be_absent_on_either_side_and_nothing_else(tmp_path, expec
 
 
 def test_missing_file_names_what_brings_it(tmp_path):
-    with pytest.raises(WeightsError, match=r"none\.pth: .*paper\.yaml stage.*train_miniature_models"):
+    with pytest.raises(WeightsError, match=r"none\.pth: .*stage --configfile .*train_miniature_models"):
         read_state(tmp_path / "none.pth")
 
 
 def test_missing_folder_names_what_brings_it(tmp_path):
     assert weights.check_folder(tmp_path, "a tokenizer") == tmp_path
-    with pytest.raises(WeightsError, match=r"none: expected a folder with a tokenizer.*paper\.yaml stage"):
+    with pytest.raises(WeightsError, match=r"none: expected a folder with a tokenizer.*stage --configfile"):
         weights.check_folder(tmp_path / "none", "a tokenizer")
 
 
