@@ -380,7 +380,7 @@ def test_slurm_gives_the_tables_of_a_local_run(finished, slurm, tmp_path):
     ]
     _, output = snakemake(
         folder,
-        *("--workflow-profile", "profiles/slurm", "--set-resources", *small),
+        *("--workflow-profile", "profiles/slurm", "--until", "tables", "--set-resources", *small),
         *("--slurm-init-seconds-before-status-checks", "3", "--retries", "0"),
     )
     submitted = [line for line in output.splitlines() if "submitted with SLURM jobid" in line]
