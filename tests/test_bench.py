@@ -12,7 +12,16 @@ from taco.conmf import CoNMF, Settings
 TINY = bench.Size(n=20, c_image=12, t=10, c_audio=14, j=9, d=16, k=3)
 
 
-def test_counted_operations_are_those_of_a_step():
+@pytest.fixture
+def one_thread():
+    """Solve in the calling thread, the only one whose operations torch's counter sees."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_counted_operations_are_those_of_a_step(one_thread):
     """Two runs that differ by ten steps; torch counts the products."""
     image, audio, anchors = bench.problem(TINY, samples=2)
     counts = []
