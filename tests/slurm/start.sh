@@ -67,6 +67,12 @@ NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory Gres=gpu:1 St
 PartitionName=main Nodes=$node Default=YES MaxTime=INFINITE State=UP
 CONF
 
+# Jobs do not inherit SLURM_CONF, so the clients in them look here.
+mkdir -p /etc/slurm
+[ -e /etc/slurm/slurm.conf ] && [ ! -L /etc/slurm/slurm.conf ] && { echo "this machine has a SLURM of its own"; exit 77; }
+ln -sfn "$folder/slurm.conf" /etc/slurm/slurm.conf
+ln -sfn "$folder/gres.conf" /etc/slurm/gres.conf
+
 export SLURM_CONF=$folder/slurm.conf
 slurmctld
 slurmd -N "$node"

@@ -12,4 +12,7 @@ for name in slurmd slurmctld; do
     sleep 0.1
   done
 done
+for name in slurm gres; do
+  [ "$(readlink "/etc/slurm/$name.conf")" = "$folder/$name.conf" ] && rm "/etc/slurm/$name.conf"
+done
 exit 0
