@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from taco import clip, fcclip
 from taco.miniature import gates, training
 
 TINY = training.TrainingSettings(
@@ -63,9 +64,9 @@ def test_the_parts_train_are_measured_and_described(tmp_path):
     for part in ("clip", "clap", "fcclip"):
         assert all(value.isfinite().all() for value in load_file(tmp_path / f"{part}.safetensors").values())
     models = gates.specs(tmp_path, TINY)
-    clip = gates.taco.clip.load(models["clip"])
-    measured = gates.clip_gates(clip, per_class=1)
-    measured += gates.fcclip_gates(gates.taco.fcclip.load(models["fcclip"], clip), count=2)
+    tower = clip.load(models["clip"])
+    measured = gates.clip_gates(tower, per_class=1)
+    measured += gates.fcclip_gates(fcclip.load(models["fcclip"], tower), count=2)
     card = gates.model_card(tmp_path, measured)
     assert "clip_steps: 7" in card and measured[0].name in card
     with pytest.raises(RuntimeError, match="not good enough to ship"):

@@ -252,6 +252,26 @@ def prepare_output(output: str | Path) -> Path:
     return folder
 
 
+def train(
+    folder: Path,
+    part: str,
+    model: nn.Module,
+    loss_of: Callable[[Generator, float], Tensor],
+    settings: TrainingSettings,
+) -> None:
+    """Run a part's training with its own settings and write what it made."""
+    seconds = run(
+        part,
+        model,
+        loss_of,
+        steps=getattr(settings, f"{part}_steps"),
+        learning_rate=getattr(settings, f"{part}_learning_rate"),
+        checkpoint=folder / "checkpoints" / f"{part}.pt",
+        settings=settings,
+    )
+    finish(model, folder, part, seconds, settings)
+
+
 # ---------------------------------------------------------------- the three parts
 
 
@@ -279,16 +299,7 @@ def train_clip(output: str | Path, settings: TrainingSettings) -> None:
         return contrastive_loss(items.float(), texts.float(), model.logit_scale.exp().clamp(max=100))
 
     model.train()
-    seconds = run(
-        "clip",
-        model,
-        loss_of,
-        steps=settings.clip_steps,
-        learning_rate=settings.clip_learning_rate,
-        checkpoint=folder / "checkpoints" / "clip.pt",
-        settings=settings,
-    )
-    finish(model, folder, "clip", seconds, settings)
+    train(folder, "clip", model, loss_of, settings)
 
 
 def train_clap(output: str | Path, settings: TrainingSettings) -> None:
@@ -333,16 +344,7 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> None:
     htsat.spec_augmenter = nn.Identity()  # it masks up to half of a one-second spectrogram
     # The spectrogram in front needs full precision, the transformer does not.
     htsat.forward_features = torch.autocast("cpu", torch.bfloat16)(htsat.forward_features)
-    seconds = run(
-        "clap",
-        model,
-        loss_of,
-        steps=settings.clap_steps,
-        learning_rate=settings.clap_learning_rate,
-        checkpoint=folder / "checkpoints" / "clap.pt",
-        settings=settings,
-    )
-    finish(model, folder, "clap", seconds, settings)
+    train(folder, "clap", model, loss_of, settings)
 
 
 def mask_loss_config(head: taco.fcclip.FCCLIPHead, classes: int):
@@ -394,13 +396,4 @@ def train_fcclip(output: str | Path, settings: TrainingSettings) -> None:
         )
 
     head.train()
-    seconds = run(
-        "fcclip",
-        head,
-        loss_of,
-        steps=settings.fcclip_steps,
-        learning_rate=settings.fcclip_learning_rate,
-        checkpoint=folder / "checkpoints" / "fcclip.pt",
-        settings=settings,
-    )
-    finish(head.eval(), folder, "fcclip", seconds, settings)
+    train(folder, "fcclip", head, loss_of, settings)
