@@ -11,7 +11,8 @@ from taco import runtime, suites
 
 try:
     suites.check(config, ROOT / "config/schemas/config.schema.yaml")
-except suites.ConfigError as error:
+    runtime.check_writable(f"results/{config['suite']}")
+except (suites.ConfigError, runtime.OutputError) as error:
     raise WorkflowError(str(error)) from None
 
 TABLES = [*config["tables"]["which"], "intervals", "extended", "negatives"]

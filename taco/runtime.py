@@ -80,6 +80,24 @@ def setup(device: str = "auto", threads: int = 1) -> "torch.device":
     return chosen
 
 
+class OutputError(RuntimeError):
+    """Results cannot be written where they should be."""
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise `OutputError` unless the folder, or the nearest one above that exists, can be written to."""
+    path = Path(folder)
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    if path.is_dir() and os.access(path, os.W_OK | os.X_OK):
+        return
+    found = "a folder without permission to write" if path.is_dir() else "something that is no folder"
+    raise OutputError(
+        f"{path}: expected a folder to which {folder} can be written, found {found}. "
+        "Remove it, mend its permissions, or run elsewhere with `--directory`."
+    )
+
+
 def has_cuda_device() -> bool:
     """Whether this machine shows an NVIDIA card; torch is not asked, as importing it takes seconds."""
     devices = Path("/dev")

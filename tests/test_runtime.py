@@ -228,3 +228,13 @@ def test_the_commit_says_when_files_differ(tmp_path):
     assert len(clean) == 40
     (tmp_path / "file").write_text("2")
     assert runtime.git_commit(tmp_path) == f"{clean}+changes"
+
+
+def test_results_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
+    runtime.check_writable(tmp_path / "results/suite")
+    (tmp_path / "results").write_text("in the way")
+    with pytest.raises(runtime.OutputError, match="expected a folder.*found something that is no folder"):
+        runtime.check_writable(tmp_path / "results/suite")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(runtime.OutputError, match="without permission to write"):
+        runtime.check_writable(tmp_path / "other")
