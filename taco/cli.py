@@ -145,7 +145,7 @@ def bench(
     """Measure speed; prints ratios against a baseline of the same run."""
     if what != "conmf":
         raise typer.BadParameter(f"expected conmf, found {what}")
-    from taco import bench as benchmarks
+    from taco.bench import conmf as benchmarks
 
     sizes, batches = tuple(size or ("miniature", "paper")), tuple(batch or (1, 8, 32, 128))
     benchmarks.conmf(sizes=sizes, batches=batches, device=device, baselines=baselines, output=output)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from taco import bench
+from taco.bench import conmf as bench
 from taco.conmf import CoNMF, Settings
 
 TINY = bench.Size(n=20, c_image=12, t=10, c_audio=14, j=9, d=16, k=3)
@@ -35,7 +35,7 @@ def test_counted_operations_are_those_of_a_step(one_thread):
 
 def test_report_has_rows_ratios_and_json(tmp_path, monkeypatch):
     monkeypatch.setitem(bench.SIZES, "tiny", TINY)
-    monkeypatch.setattr(bench, "measure_ceilings", lambda device: {"gflops": 100.0, "gbytes": 10.0})
+    monkeypatch.setattr(bench.measure, "ceilings", lambda device: {"gflops": 100.0, "gbytes": 10.0})
     path = tmp_path / "bench.json"
     report = bench.conmf(
         sizes=["tiny"],

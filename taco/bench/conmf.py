@@ -1,4 +1,4 @@
-"""``taco bench``: speed of the package's heavy parts against a plain version in the same run.
+"""``taco bench conmf``: the solver against plain autograd versions, in the same run.
 
 Notes on the solver (predictions and outcomes, newest last) are in :data:`CONMF_NOTES`.
 """
@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import platform
-import resource
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
+from taco.bench import measure
 from taco.conmf import Anchors, CoNMF, Initial, Projection, Result, Settings
 
 STEPS = 1800
@@ -140,7 +136,7 @@ def conmf(
     if unknown:
         raise ValueError(f"sizes: expected some of {', '.join(SIZES)}, found {', '.join(sorted(unknown))}")
     reference = _reference() if baselines else None
-    ceilings = measure_ceilings(device)
+    ceilings = measure.ceilings(device)
     rows, ratios = [], []
     for name in sizes:
         for n_seeds in seeds:
@@ -161,7 +157,7 @@ def conmf(
             ratios += [_ratio(name, baseline_batch, other, same[0]) for other in slow]
         rows += slow
     report = {
-        "machine": _machine(device),
+        "machine": measure.machine(device),
         "timed_steps": steps,
         "ceilings": ceilings,
         "rows": [asdict(row) for row in rows],
@@ -202,18 +198,6 @@ def flops_per_step(size: Size) -> int:
     forward = 2 * size.t * k * size.d + 2 * k * size.d**2 + 2 * k * size.j * (size.c_image + size.d)
     backward = 2 * size.j * (size.c_image + size.d) + 2 * size.d**2 + 2 * size.d * size.c_audio
     return per_side + forward + backward
-
-
-def measure_ceilings(device: str) -> dict[str, float]:
-    """Rates of a large float32 product [GFLOP/s] and a large copy [GB/s, read and written] on this device, now."""
-    cuda = torch.device(device).type == "cuda"
-    n = 8192 if cuda else 1536
-    a, b = (torch.rand(n, n, device=device) for _ in range(2))
-    source = torch.rand((1 << 28) if cuda else (1 << 24), device=device)
-    target = torch.empty_like(source)
-    product = min(_seconds(lambda: torch.mm(a, b), device) for _ in range(5))
-    copy = min(_seconds(lambda: target.copy_(source), device) for _ in range(5))
-    return {"gflops": 2 * n**3 / product / 1e9, "gbytes": 2 * source.nbytes / copy / 1e9}
 
 
 def conmf_gates(
@@ -276,41 +260,6 @@ def _token_shapes(size: Size) -> tuple[tuple[int, int], tuple[int, int]]:
     return (size.n, size.c_image), (size.t, size.c_audio)
 
 
-def _seconds(work: Callable[[], object], device: str) -> float:
-    """Wall time of ``work``, the device's included."""
-    cuda = torch.device(device).type == "cuda"
-    if cuda:
-        torch.cuda.synchronize(device)
-    begin = time.perf_counter()
-    work()
-    if cuda:
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - begin
-
-
-def _cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _difference(run: Callable[[int], object], steps: int, device: str) -> tuple[float, float, float]:
-    """Seconds a step, processor seconds a step, and seconds once, of ``run(steps)``; the best of three."""
-    short = max(1, steps // 10)
-    run(short)  # warm-up
-    wall, cpu = {}, {}
-    for count in (short, short + steps) * 3:
-        before = _cpu_seconds()
-        wall[count] = min(_seconds(lambda n=count: run(n), device), wall.get(count, float("inf")))
-        cpu[count] = min(_cpu_seconds() - before, cpu.get(count, float("inf")))
-    # A machine shared with others may make the short run the slower one: then no number can be given.
-    step, cpu_step = ((t[short + steps] - t[short]) / steps for t in (wall, cpu))
-    if step <= 0:
-        raise RuntimeError(
-            "the machine is too busy to time anything: a longer run took less; ask for more steps"
-        )
-    return step, cpu_step, max(wall[short] - short * step, 0.0)
-
-
 def _time_solver(name: str, samples: int, n_seeds: int, device: str, steps: int, ceilings: dict) -> Row:
     size = SIZES[name]
     image, audio, anchors = problem(size, samples)
@@ -326,7 +275,7 @@ def _time_solver(name: str, samples: int, n_seeds: int, device: str, steps: int,
 
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    step, cpu, once = _difference(run, steps, device)
+    step, cpu, once = measure.difference(run, steps, device)
     peak = None
     if cuda:
         constants = sum(t.nbytes for t in (anchors.image, anchors.audio, *anchors.projection[:4]))
@@ -368,7 +317,7 @@ def _time_reference(
         settings = Settings(n_components=size.k, steps=count)
         return reference.solve(*data, anchors, settings, expanded=expanded)
 
-    step, cpu, once = _difference(run, steps, device)
+    step, cpu, once = measure.difference(run, steps, device)
     return Row(
         size=name,
         samples=samples,
@@ -397,7 +346,7 @@ def _ratio(size: str, samples: int, other: Row, own: Row) -> dict:
 
 def _reference() -> ModuleType:
     """The plain versions, which live with the tests."""
-    path = Path(__file__).resolve().parent.parent / "tests" / "reference_conmf.py"
+    path = Path(__file__).resolve().parents[2] / "tests" / "reference_conmf.py"
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: the baselines live with the tests; run from a checkout, or ask for no baselines"
@@ -406,16 +355,6 @@ def _reference() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _machine(device: str) -> dict:
-    cuda = torch.device(device).type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "load_before": os.getloadavg()[0],
-    }
 
 
 def _print(report: dict, console: Console) -> None:
@@ -437,7 +376,7 @@ def _print(report: dict, console: Console) -> None:
         "memory": "peak_over_tokens",
     }
     console.print(
-        _table(f"co-NMF, {STEPS} steps from {report['timed_steps']} timed", columns, report["rows"])
+        measure.table(f"co-NMF, {STEPS} steps from {report['timed_steps']} timed", columns, report["rows"])
     )
     if report["ratios"]:
         columns = {
@@ -448,26 +387,4 @@ def _print(report: dict, console: Console) -> None:
             "times": "times_faster",
             "by CPU": "times_faster_cpu",
         }
-        console.print(_table("times faster per (sample, seed), same run", columns, report["ratios"]))
-
-
-def _table(title: str, columns: dict[str, str], rows: Sequence[dict]) -> Table:
-    """A rich table of the named fields of rows."""
-    table = Table(title=title)
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        values = (row[key] for key in columns.values())
-        table.add_row(
-            *(
-                "-"
-                if v is None
-                else f"{v:.3g}"
-                if isinstance(v, float) and v < 1000
-                else f"{v:.0f}"
-                if isinstance(v, float)
-                else str(v)
-                for v in values
-            )
-        )
-    return table
+        console.print(measure.table("times faster per (sample, seed), same run", columns, report["ratios"]))

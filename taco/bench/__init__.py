@@ -1,0 +1,1 @@
+"""``taco bench``: speed of the heavy parts, against a baseline of the same run. A module for each part."""
