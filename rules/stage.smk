@@ -67,7 +67,7 @@ rule text:
     params:
         code=digest("text"),
         datasets=[suites.dataset(config, name) for name in suites.used_datasets(config)],
-        settings=settings("suite", "models", "prompts", "banks", "device"),
+        settings=settings("suite", "seed", "models", "prompts", "banks", "device"),
     script:
         "../workflow_scripts/text.py"
 

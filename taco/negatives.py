@@ -2,10 +2,11 @@
 
 The paper's metrics stretch every map to 0 … 1, so some pixel is always marked. Here the map's own range counts
 (columns ``floor`` and ``peak`` of the score rows: its least and greatest value before stretching). Positives are images
-with their own sound; negatives are of two kinds:
+with their own sound; negatives are of several kinds:
 
 * off-screen: the image with another clip's sound, of other classes wherever possible (variant "shuffled audio");
-* silent: images whose own sound has no source, so that their truth is empty (MS3).
+* silence, noise: the image with digital silence, or with white noise (`taco.stimuli`);
+* no source: images whose own sound has no source, so that their truth is empty (MS3).
 """
 
 import numpy as np
@@ -15,7 +16,9 @@ from scipy.stats import rankdata
 from taco import metrics
 from taco.aggregate import TASKS, stack
 
-OFF_SCREEN, SILENT = "off-screen sound", "silent"
+OFF_SCREEN, SILENCE, NOISE, NO_SOURCE = "off-screen sound", "silence", "noise", "frames without a source"
+EXCHANGED = {OFF_SCREEN: "shuffled audio", SILENCE: "silence", NOISE: "noise"}
+"""Kinds of negatives whose sound was put in place of the image's own, and their variants."""
 METHODS = ("TACO", "U only")
 CANDIDATES = 200
 COLUMNS = (
@@ -148,7 +151,8 @@ def per_seed(rows):
         for (method, seed), group in found[found["method"].isin(METHODS)].groupby(["method", "seed"]):
             own = group[group["variant"] == "proposed"]
             seen = own["positives"] > 0
-            kinds = {OFF_SCREEN: group[group["variant"] == "shuffled audio"], SILENT: own[~seen]}
+            kinds = {kind: group[group["variant"] == variant] for kind, variant in EXCHANGED.items()}
+            kinds[NO_SOURCE] = own[~seen]
             for kind, negatives in kinds.items():
                 if len(negatives) and seen.any():
                     counts = int(seen.sum()), len(negatives)

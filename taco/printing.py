@@ -226,7 +226,10 @@ def negatives_page(frame, suite):
             "falsely marked, stretched: the same for the stretched map at the threshold of the best mask-IoU, which is what the "
             "paper's metric uses; it can never be empty."
         ),
-        "off-screen sound: another clip's sound, of other classes wherever possible. silent: frames with an empty truth.",
+        (
+            "off-screen sound: another clip's sound, of other classes wherever possible. silence, noise: digital silence, or "
+            "white noise at −20 dB, in place of the sound. frames without a source: their own sound, and an empty truth."
+        ),
     ]
     grids = [Grid.of(lines, left=4)] if lines else [Grid([("", "Dataset")], [], left=1)]
     return Page("negatives", "Sounds that are not of the image", suite_title(suite), grids, notes)

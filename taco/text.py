@@ -5,7 +5,8 @@ One small file (text.h5) per suite, so that solving and scoring load no model li
 ====================  =================================================================================
 ``<dataset>/<bank>``  ``labels`` (strings [J]), ``clip`` [J, C_I], ``clap`` [J, D]: a word bank on a dataset
 ``<dataset>/classes`` the same for the dataset's own list of classes, which names regions
-``constants``         CLAP's projection and scale, CLIP's and FC-CLIP's scales, FC-CLIP's void embedding
+``constants``         CLAP's projection and scale, CLIP's and FC-CLIP's scales, FC-CLIP's void embedding; audio tokens
+                      of silence and noises (`taco.stimuli`)
 ====================  =================================================================================
 """
 

@@ -32,6 +32,7 @@ ALLOWED = {
     "taco.clap": FLOOR | {"taco.weights", "taco.media"},
     "taco.fcclip": FLOOR | {"taco.weights", "taco.clip"},
     "taco.resampling": set(),
+    "taco.stimuli": {"taco.controls"},
     "taco.predictions": set(),
     "taco.aggregate": FLOOR | {"taco.metrics", "taco.predictions", "taco.resampling"},
     "taco.tables": FLOOR | {"taco.aggregate"},

@@ -211,6 +211,8 @@ def test_runs_cover_every_bank_and_the_ablations(config):
         ("general", "proposed"),
         ("specific", "proposed"),
         ("general", "shuffled-audio"),
+        ("general", "silence"),
+        ("general", "noise"),
     ]
     ade = suites.runs(config, "ade")
     assert len(ade) == len(set(ade))
@@ -218,7 +220,10 @@ def test_runs_cover_every_bank_and_the_ablations(config):
         *((bank, "proposed") for bank in ("general", "specific")),
         *(
             ("general", variant)
-            for variant in ("no-min", "without-component", "without-penalty", "shuffled-audio")
+            for variant in (
+                *("no-min", "without-component", "without-penalty"),
+                *("shuffled-audio", "silence", "noise"),
+            )
         ),
         ("specific", "shuffled-audio"),
     }
@@ -233,6 +238,16 @@ def test_settings_are_overridden_by_dataset_then_variant(config):
     assert suites.solver_settings(config, "s4", "no-min")["reduction"] == "mean"
     both = changed(config, "variants.no-min.solver", {"beta_temporal": 3.0})
     assert suites.solver_settings(both, "s4", "no-min")["beta_temporal"] == 3
+
+
+def test_an_overlay_leaves_tasks_out_by_null(config):
+    wanted = {"tasks": {"avss": None, "ade_sp": None, "ade_sp_semantic": None}}
+    some = suites.settle(suites.overlay(config, wanted))
+    suites.check(some, SCHEMA)
+    assert list(some["tasks"]) == ["s4", "ms3"]
+    assert suites.used_datasets(some) == ["s4", "ms3"]
+    none = suites.settle(suites.overlay(config, {"tasks": dict.fromkeys(config["tasks"])}))
+    assert "tasks" in problems(none)
 
 
 def test_a_dataset_knows_its_folder_and_frames(config):

@@ -84,7 +84,7 @@ def test_silent_frames_are_negatives_too(tmp_path):
     maps = [faint[s] if s in (1, 6) else loud[s] for s in range(8)]
     rows = frame_of(rows_of(maps, silent=(1, 6)), tmp_path)
     found = negatives.per_seed(rows)
-    assert set(found["negatives"]) == {negatives.SILENT}
+    assert set(found["negatives"]) == {negatives.NO_SOURCE}
     assert found.set_index("metric").loc[negatives.AUROC, "value"] == 1
     assert (found["n_positive"] == 6).all() and (found["n_negative"] == 2).all()
     assert found.set_index("metric").loc[negatives.MARKED, "value"] == 0  # clips 0 and 3: one for each half

@@ -342,7 +342,7 @@ def test_the_paper_suite_can_be_planned_without_its_data(tmp_path):
         line.split() for line in output.splitlines() if line.startswith(("features", "factorize", "score"))
     )
     assert int(counts["features"]) == 8 + 1 + 16 + 2
-    assert int(counts["factorize"]) == 3 * (8 + 1 + 16) + 7 * 2
+    assert int(counts["factorize"]) == 5 * 8 + 3 * (1 + 16) + 9 * 2
 
 
 def test_the_paper_suite_says_what_is_missing(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from job import run
 from tqdm import tqdm
 
-from taco import manifest, runtime
+from taco import manifest, runtime, stimuli
 from taco.cache import CacheWriter, open_cache
 from taco.conmf import Anchors, CoNMF, Projection, Settings
 from taco.controls import shuffled_samples
@@ -74,13 +74,16 @@ def main(snakemake):
     sounds = sound_of(whole, params.sound, params.settings["seed"]).loc[samples].tolist()
     expect = {"dataset": wildcards.dataset, **made_by}
     image, audio = read_tokens(snakemake.input.features, expect, samples, sounds)
+    keys = [f"{wildcards.dataset}/{sample}" for sample in samples]
+    if params.sound in stimuli.KINDS:
+        audio = stimuli.tokens(text.constants, params.sound, params.settings["seed"], keys)
     settings = Settings(init_seed=params.settings["seed"], **params.solver)
     seeds = list(params.settings["seeds"])
     with tqdm(total=len(samples), desc=f"{wildcards.dataset} {wildcards.bank} {wildcards.variant}") as bar:
         result = CoNMF(settings, anchors_of(text, wildcards.dataset, wildcards.bank), device).fit(
             image,
             audio,
-            [f"{wildcards.dataset}/{sample}" for sample in samples],
+            keys,
             seeds,
             frame["clip_id"].tolist(),
             progress=bar.update,

@@ -2,7 +2,7 @@
 
 from job import run
 
-from taco import features, runtime, text
+from taco import features, runtime, stimuli, text
 from taco.datasets import class_names
 
 
@@ -27,15 +27,17 @@ def main(snakemake):
         "code": snakemake.params.code,
         "device": runtime.describe(device),
         "preprocessing": settings["prompts"],
+        "seed": settings["seed"],
         **features.model_digests(settings["models"]),
     }
+    constants = text.model_constants(models.clip, models.clap, models.fcclip)
     text.write(
         snakemake.output[0],
         banks_of(snakemake.params.datasets, settings["banks"]),
         settings["prompts"],
         models.clip,
         models.clap,
-        text.model_constants(models.clip, models.clap, models.fcclip),
+        constants | stimuli.constants(models.clap, settings["seed"]),
         attributes,
     )
 
