@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 from taco import runtime, suites
 
 try:
-    suites.check(config, ROOT / "config/schemas/config.schema.yaml")
+    suites.check(suites.settle(config), ROOT / "config/schemas/config.schema.yaml")
     runtime.check_writable(f"results/{config['suite']}")
 except (suites.ConfigError, runtime.OutputError) as error:
     raise WorkflowError(str(error)) from None

@@ -33,7 +33,7 @@ def load_config(overlays: list[Path] | None = None) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for path in [ROOT / "config/config.yaml", *(overlays or [])]:
         config = suites.overlay(config, yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    suites.check(config, ROOT / "config/schemas/config.schema.yaml")
+    suites.check(suites.settle(config), ROOT / "config/schemas/config.schema.yaml")
     return config
 
 

@@ -46,6 +46,27 @@ def check(config: Config, schema: str | Path) -> None:
         )
 
 
+def settle(config: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the tasks that an overlay sets to null; call it on the merged configuration, before `check`.
+
+    Mappings merge key by key, so this is how an overlay takes a task away: ``tasks: {avss: null}``. A dataset that no
+    other task uses is then neither asked for nor read.
+
+    Parameters
+    ----------
+    config : dict
+        Changed in place.
+
+    Returns
+    -------
+    dict
+        The same one.
+    """
+    if isinstance(config.get("tasks"), Mapping):
+        config["tasks"] = {name: task for name, task in config["tasks"].items() if task is not None}
+    return config
+
+
 def overlay(below: Config, above: Config) -> dict[str, Any]:
     """Lay one configuration over another as Snakemake does: mappings key by key, everything else replaced."""
     merged = dict(below)
