@@ -16,11 +16,11 @@ import open_clip
 import timm
 import torch
 from open_clip.tokenizer import HFTokenizer
-from PIL import Image
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from taco import media
 from taco.weights import check_folder, load_weights
 
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
@@ -167,20 +167,16 @@ class FrozenCLIP:
         sizes : list of (H, W)
             Size of each image inside its padded frame.
         """
-        side = (self.image_size, self.image_size)
-        if mode == "openclip":
-            arrays = [np.asarray(Image.fromarray(image).resize(side, Image.BICUBIC)) for image in images]
-            pixels = torch.stack([torch.from_numpy(np.array(a)).permute(2, 0, 1).float() for a in arrays])
-        elif mode == "fcclip":
-            tensors = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() for image in images]
-            pixels = torch.cat([F.interpolate(t, side, mode="bilinear", align_corners=True) for t in tensors])
-        else:
-            raise ValueError(f"image preparation is 'fcclip' or 'openclip', not {mode!r}")
-        pixels = normalise(pixels.to(self.device))
+        resized = np.stack([media.resize(image, self.image_size, mode) for image in images])
+        return self.frame(torch.from_numpy(resized), mode), [(self.image_size, self.image_size)] * len(images)
+
+    def frame(self, resized: Tensor, mode: str = "fcclip") -> Tensor:
+        """Normalise images [B, 3, S, S] of `taco.media.resize` on the device; pad them where the mode asks for it."""
+        pixels = normalise(resized.to(self.device, non_blocking=True).float())
         if mode == "fcclip":
             missing = -self.image_size % PADDING_MULTIPLE
             pixels = F.pad(pixels, (0, missing, 0, missing))
-        return pixels, [side] * len(images)
+        return pixels
 
     @torch.no_grad()
     def pyramid(self, pixels: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Images and sounds: decode, cut, resample, fit to a window, draw a spectrogram.
 
-Every function takes and returns numpy arrays. Nothing here knows of datasets. torchaudio is imported only when
-a sound has to be resampled, so that manifests and tables stay free of torch.
+Every function takes and returns numpy arrays. Nothing here knows of datasets. torch and torchaudio are imported only
+when something has to be resampled, so that manifests and tables stay free of them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ class MediaError(ValueError):
             remedy,
         )
         super().__init__(f"{file}: expected {expected}; found {found}. {remedy}")
+
+    def __reduce__(self) -> tuple:
+        """Pickle all four parts, so that the error of a worker process arrives whole."""
+        return type(self), (self.file, self.expected, self.found, self.remedy)
 
 
 class Spectrogram(NamedTuple):
@@ -79,6 +83,35 @@ def read_image(path: str | Path) -> np.ndarray:
         uint8 [H, W, 3] in [0, 255].
     """
     return np.array(open_image(path).convert("RGB"))
+
+
+def resize(image: np.ndarray, side: int, mode: str = "fcclip") -> np.ndarray:
+    """Resize an image to a square, as one of the models' own preparations does.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        uint8 [H, W, 3].
+    side : int
+        Pixels.
+    mode : {"fcclip", "openclip"}
+        ``fcclip``: bilinear with aligned corners, not rounded. ``openclip``: bicubic with antialiasing.
+
+    Returns
+    -------
+    numpy.ndarray
+        [3, side, side] in 0..255; float32 for ``fcclip``, uint8 for ``openclip``.
+    """
+    if mode == "openclip":
+        resized = np.asarray(Image.fromarray(image).resize((side, side), Image.BICUBIC))
+        return np.ascontiguousarray(resized.transpose(2, 0, 1))
+    if mode != "fcclip":
+        raise ValueError(f"image preparation is 'fcclip' or 'openclip', not {mode!r}")
+    import torch
+    from torch.nn import functional as F
+
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+    return F.interpolate(pixels, (side, side), mode="bilinear", align_corners=True)[0].numpy()
 
 
 def decode_sound(path: str | Path) -> tuple[np.ndarray, int]:
