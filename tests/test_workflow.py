@@ -246,18 +246,22 @@ def test_a_resolution_repeats_scoring_and_what_follows(finished):
 # ---------------------------------------------------------------- kill and resume
 
 
-def copy_until_features(source, target):
-    """A project in which everything before the solver has been done."""
+def copy_until_features(source, target, datasets):
+    """A project in which everything before the solver has been done, and for other datasets all before the tables."""
     shutil.copytree(source, target, symlinks=True)
-    for name in ("factors", "scores", "tables"):
+    for name in ("tables", *(f"{kind}/{dataset}" for kind in ("factors", "scores") for dataset in datasets)):
         shutil.rmtree(target / RESULTS / name)
     (target / RESULTS / "provenance.json").unlink()
     return target
 
 
-def kill_midway(folder):
+def kill_midway(folder, datasets):
     """Start a run and SIGKILL it, with all its jobs, while the second factorization is under way."""
-    factors = folder / RESULTS / "factors"
+    folders = [folder / RESULTS / "factors" / dataset for dataset in datasets]
+
+    def files(pattern):
+        return [path for place in folders if place.exists() for path in place.rglob(pattern)]
+
     with open(folder / "killed.log", "w") as log:
         process = subprocess.Popen(
             command("--until", "tables"),
@@ -269,23 +273,22 @@ def kill_midway(folder):
         )
         deadline = time.monotonic() + 240
         while process.poll() is None and time.monotonic() < deadline:
-            done = list(factors.rglob("0.h5")) if factors.exists() else []
-            if done and list(factors.rglob(".0.h5.*.partial")):
-                break
-            if len(done) >= 3:
+            done = files("0.h5")
+            if len(done) >= 2 or done and files(".0.h5.*.partial"):
                 break
             time.sleep(0.01)
         running = process.poll() is None
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert running, (folder / "killed.log").read_text()[-3000:]
-    return len(list(factors.rglob("0.h5")))
+    return len(files("0.h5"))
 
 
 def test_a_killed_run_resumes_and_ends_with_the_same_numbers(finished, tmp_path):
-    folder = copy_until_features(finished, tmp_path / "project")
-    completed = kill_midway(folder)
-    total = len(list((finished / RESULTS / "factors").rglob("0.h5")))
+    datasets = ("s4", "avss")
+    folder = copy_until_features(finished, tmp_path / "project", datasets)
+    completed = kill_midway(folder, datasets)
+    total = sum(len(list((finished / RESULTS / "factors" / name).rglob("0.h5"))) for name in datasets)
     assert 0 < completed < total
     snakemake(folder, "--unlock")
     snakemake(folder, "--until", "tables")
