@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+import browser
+import check_report
 import h5py
 import hdf5plugin  # noqa: F401  (registers the compression of the caches)
 import numpy as np
@@ -20,7 +22,7 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("Snakefile", "rules", "workflow_scripts", "taco", "config", "envs", "profiles")
+CODE = ("Snakefile", "rules", "workflow_scripts", "taco", "config", "envs", "profiles", "report")
 OVERLAY = """
 limit: 2
 threads: 1
@@ -187,6 +189,29 @@ def test_every_job_left_a_log_that_names_its_device(finished):
     assert "device: " in (logs / "factorize/s4/general/proposed/0.log").read_text()
     assert "device: " in (logs / "features/s4/0.log").read_text()
     assert list((finished / RESULTS / "benchmarks").rglob("*.tsv"))
+
+
+# ---------------------------------------------------------------- pages
+
+
+needs_browser = pytest.mark.skipif(browser.find() is None, reason="no Chromium is installed")
+
+
+@needs_browser
+def test_the_report_is_in_order_in_a_browser(finished, tmp_path):
+    page = tmp_path / "report.html"
+    snakemake(finished, "--report", str(page))
+    assert check_report.problems(page) == []
+
+
+@needs_browser
+def test_the_gallery_opens_without_an_error(finished):
+    index = finished / RESULTS / "gallery/index.html"
+    result, errors = browser.check(
+        index, "return {rows: document.querySelectorAll('#samples tbody tr').length};"
+    )
+    assert errors == []
+    assert result == {"rows": 10 + 10 + 2 + 2 * 10 + 2}
 
 
 # ---------------------------------------------------------------- what runs again
