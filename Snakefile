@@ -31,6 +31,7 @@ rule all:
             ext=["csv", "md", "tex"],
         ),
         expand("results/{suite}/provenance.json", suite=config["suite"]),
+        expand("results/{suite}/costs.{ext}", suite=config["suite"], ext=["csv", "md", "tex"]),
         expand(
             "results/{suite}/figures/{figure}.{ext}",
             suite=config["suite"],

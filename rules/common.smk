@@ -101,6 +101,25 @@ def task_files(wildcards, folder):
     return [f"results/{wildcards.suite}/{folder}/{name}/{shard}.h5" for shard in suites.shards(config, name)]
 
 
+def dataset_files(wildcards, folder):
+    """Files of all used datasets in a folder, one for each shard."""
+    return [
+        f"results/{wildcards.suite}/{folder}/{name}/{shard}.h5"
+        for name in suites.used_datasets(config)
+        for shard in suites.shards(config, name)
+    ]
+
+
+def all_factors(wildcards):
+    """Factor files of everything that is solved."""
+    return [
+        f"results/{wildcards.suite}/factors/{name}/{bank}/{variant}/{shard}.h5"
+        for name in suites.used_datasets(config)
+        for bank, variant in suites.runs(config, name)
+        for shard in suites.shards(config, name)
+    ]
+
+
 def example_factors(wildcards, task, sound):
     """Factor files of a task's proposed method, or of its control with exchanged sounds (none without one)."""
     options = config["tasks"][task]

@@ -36,3 +36,40 @@ rule tables:
         stages={stage: digest(stage) for stage in ["features", "text", "factorize", "score"]},
     script:
         "../workflow_scripts/tables.py"
+
+
+# Times differ from run to run: they stand beside tables/, which two runs reproduce byte for byte.
+rule costs:
+    input:
+        features=lambda wildcards: dataset_files(wildcards, "features"),
+        proposals=lambda wildcards: dataset_files(wildcards, "proposals"),
+        factors=all_factors,
+        scores=lambda wildcards: scores(wildcards, "parquet"),
+    output:
+        **{
+            ext: report(
+                f"results/{{suite}}/costs.{ext}",
+                caption="../report/costs.rst",
+                category="Tables",
+                labels={"table": "costs", "format": ext},
+            )
+            for ext in ["csv", "md", "tex"]
+        },
+    log:
+        "results/{suite}/logs/costs.log",
+    benchmark:
+        "results/{suite}/benchmarks/costs.tsv"
+    conda:
+        "../envs/taco.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        code=digest("costs"),
+        suite=config["suite"],
+        labels={name: variant["label"] for name, variant in config["variants"].items()},
+        runs={
+            task: (options["dataset"], suites.task_runs(config, task)) for task, options in config["tasks"].items()
+        },
+    script:
+        "../workflow_scripts/costs.py"

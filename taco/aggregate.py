@@ -5,6 +5,7 @@ the split over shards and the order of files never change a bit of a result. Val
 `taco.tables` prints percent.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +82,7 @@ _COLUMNS = {
 }
 
 
-def write_rows(rows, path, kind):
+def write_rows(rows, path, kind, cost=None):
     """Write score rows as Parquet, whole or not at all.
 
     Parameters
@@ -90,6 +91,8 @@ def write_rows(rows, path, kind):
         identity and counts; further scalar columns (k_star, confidence …) are kept as they are
     path : path
     kind : {"binary", "semantic", "histogram"}
+    cost : mapping, optional
+        what making the rows took, kept beside them (`taco.costs`)
 
     Raises
     ------
@@ -111,7 +114,8 @@ def write_rows(rows, path, kind):
     )
     for name in extra:
         table = table.append_column(name, pa.array([row[name] for row in rows]))
-    table = table.replace_schema_metadata({"taco_scores": SCHEMA_VERSION, "kind": kind})
+    metadata = {"taco_scores": SCHEMA_VERSION, "kind": kind} | ({"cost": json.dumps(cost)} if cost else {})
+    table = table.replace_schema_metadata(metadata)
     with runtime.atomic_write(path) as partial:
         pq.write_table(table, partial, compression="zstd")
 

@@ -12,6 +12,8 @@ A binary task scores a soft map in 0..1; a semantic one a map of class ids.
 """
 
 import math
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -118,12 +120,21 @@ class Scorer:
     constants : mapping
         ``void_embedding``, ``clip_logit_scale``, ``fcclip_logit_scale`` (see `taco.text`).
     device : torch.device
+
+    Attributes
+    ----------
+    seconds : Counter
+        Time spent on the maps of each method, and under ``masks`` on the proposals' masks that they share.
+    answers : Counter
+        Maps made by each method.
     """
 
     def __init__(
         self, how: Scoring, classes: Labels, constants: Mapping[str, np.ndarray], device: torch.device
     ):
         self.how = how
+        self.seconds: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
         self.names = classes.names
         self.clip_labels = torch.from_numpy(classes.clip).to(device)
         self.clap_labels = F.normalize(torch.from_numpy(classes.clap).to(device), dim=-1)
@@ -171,12 +182,23 @@ class Scorer:
 
     def predictions(self, sample: Sample, clap_label: int) -> Iterator[Prediction]:
         """Yield every method's answer for one sample; ``clap_label`` is CLAP's most likely class (index)."""
+        started = time.perf_counter()
         masks = fcclip.soft_masks(sample.proposals)
-        yield from self._taco(sample, masks)
+        self.seconds["masks"] += time.perf_counter() - started
+        yield from self._clocked(self._taco(sample, masks))
         if self.how.kind != "semantic":
-            yield from self._activations_alone(sample)
-        yield from self._named_by_sound(sample, masks, clap_label)
-        yield from self._controls(sample, masks, clap_label)
+            yield from self._clocked(self._activations_alone(sample))
+        yield from self._clocked(self._named_by_sound(sample, masks, clap_label))
+        yield from self._clocked(self._controls(sample, masks, clap_label))
+
+    def _clocked(self, answers: Iterator[Prediction]) -> Iterator[Prediction]:
+        """Pass answers on, and add to ``seconds`` what it took to make them."""
+        started = time.perf_counter()
+        for answer in answers:
+            self.seconds[answer.method] += time.perf_counter() - started
+            self.answers[answer.method] += 1
+            yield answer
+            started = time.perf_counter()
 
     def _listen(self, embedding: Tensor) -> tuple[float, int]:
         """CLAP's most likely class of the dataset's own list: its probability and index."""

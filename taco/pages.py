@@ -73,13 +73,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Page:
-    """A title, the line that says which suite this is, grids, and notes below."""
+    """A title, the line that says which suite this is, grids, and notes below.
+
+    ``apart``: in LaTeX every grid is a table of its own, since together they are longer than a page.
+    """
 
     name: str
     title: str
     suite: str
     grids: Sequence[Grid]
     notes: Sequence[str]
+    apart: bool = False
 
     def markdown(self) -> str:
         """The page in Markdown; ends with a newline.
@@ -106,20 +110,21 @@ class Page:
         return "\n\n".join([*parts, "\n".join(f"- {note}" for note in self.notes)]) + "\n"
 
     def latex(self) -> str:
-        r"""The page as a LaTeX table in ASCII; needs ``\usepackage{booktabs}``.
+        r"""The page as a LaTeX table in ASCII; needs ``booktabs`` and ``graphicx``.
 
-        All grids stand in one tabular, so they must have equal heads. Our own title is the caption without its
-        number, since LaTeX numbers.
+        A table wider than the text is scaled to it. All grids stand in one tabular, so they must have equal heads
+        (or, with ``apart``, each in its own). Our own title is the caption without its number, since LaTeX numbers.
 
         Examples
         --------
         >>> grid = Grid([("", "Method"), ("S4", "F")], [["A_1", "**71.50 ± 0.20**"]], left=1)
         >>> print(Page("t", "Table 2. A table", "test", [grid], []).latex())
-        % Needs \usepackage{booktabs}. test
+        % Needs \usepackage{booktabs} \usepackage{graphicx}. test
         \begin{table}
           \centering
           \caption{A table (test).}
           \label{tab:t}
+          \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
           \begin{tabular}{lr}
             \toprule
              & S4 \\
@@ -128,31 +133,43 @@ class Page:
             \midrule
             A\_1 & \textbf{71.50 $\pm$ 0.20} \\
             \bottomrule
-          \end{tabular}
+          \end{tabular}}
         \end{table}
         <BLANKLINE>
         """
-        head, left = self.grids[0].head, self.grids[0].left
-        if any(list(grid.head) != list(head) for grid in self.grids):
-            raise ValueError(f"{self.name}: the grids of one LaTeX table must have equal heads")
         title = re.sub(r"^Table \d+\. ", "", self.title)
+        lines = [f"% Needs \\usepackage{{booktabs}} \\usepackage{{graphicx}}. {latex_text(self.suite)}"]
+        if self.apart:
+            for number, grid in enumerate(self.grids):
+                name = f"{self.name}-{number + 1}"
+                notes = self.notes if number == len(self.grids) - 1 else ()
+                lines += self._float(name, f"{title}: {grid.caption.rstrip(':')}", [grid], notes)
+        else:
+            lines += self._float(self.name, title, self.grids, self.notes)
+        return "\n".join(lines) + "\n"
+
+    def _float(self, name: str, title: str, grids: Sequence[Grid], notes: Sequence[str]) -> list[str]:
+        """One table with its caption, and notes below."""
+        head, left = grids[0].head, grids[0].left
+        if any(list(grid.head) != list(head) for grid in grids):
+            raise ValueError(f"{name}: the grids of one LaTeX table must have equal heads")
         lines = [
-            f"% Needs \\usepackage{{booktabs}}. {latex_text(self.suite)}",
             r"\begin{table}",
             r"  \centering",
             f"  \\caption{{{latex_text(title)} ({latex_text(self.suite)}).}}",
-            f"  \\label{{tab:{self.name}}}",
+            f"  \\label{{tab:{name}}}",
+            r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             f"  \\begin{{tabular}}{{{'l' * left}{'r' * (len(head) - left)}}}",
             r"    \toprule",
             *(f"    {line}" for line in _latex_head(head)),
         ]
-        for grid in self.grids:
+        for grid in grids:
             lines += [r"    \midrule", *(f"    {_latex_row(row)}" for row in grid.rows)]
-        lines += [r"    \bottomrule", r"  \end{tabular}"]
-        if self.notes:
+        lines += [r"    \bottomrule", r"  \end{tabular}}"]
+        if notes:
             lines += ["", r"  \raggedright\footnotesize"]
-            lines += [f"  {latex_text(note)}\\par" for note in self.notes]
-        return "\n".join([*lines, r"\end{table}"]) + "\n"
+            lines += [f"  {latex_text(note)}\\par" for note in notes]
+        return [*lines, r"\end{table}"]
 
 
 def latex_text(text: str) -> str:

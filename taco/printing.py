@@ -168,13 +168,10 @@ def _side(row, side):
 
 def extended_page(frame, suite):
     """The measures of `taco.extended.table`: a line for each run and way to choose the threshold."""
-    lines = []
-    keys = ["dataset", "method", "variant", "word_bank", "rule"]
-    for (dataset, method, variant, bank, rule), part in frame.groupby(keys, sort=False):
-        cells = {row["metric"]: number(row["mean"], row["std"]) for row in part.to_dict("records")}
-        seeds = "/".join(str(n) for n in sorted(set(part["n_seeds"])))
-        line = {"Dataset": dataset, "Method": label(method, variant), "Word bank": bank, "Threshold": rule}
-        lines.append(line | {measure: cells.get(measure, "") for measure in MEASURES} | {"seeds": seeds})
+    grids = [
+        Grid.of(_extended_lines(part), left=3, caption=f"{dataset}:")
+        for dataset, part in frame.groupby("dataset", sort=False)
+    ]
     samples = frame.groupby("dataset", sort=False)["n_samples"].first()
     notes = [
         "Percent; mean ± population standard deviation over seeds. Images: "
@@ -193,7 +190,61 @@ def extended_page(frame, suite):
         "ADE SP in Table 3 differs from IoU by class here: there each class has a threshold of its own.",
     ]
     title = "IoU by image, by class and of the whole set"
-    return Page("extended", title, suite_title(suite), [Grid.of(lines, left=4)], notes)
+    return Page("extended", title, suite_title(suite), grids, notes, apart=True)
+
+
+def _extended_lines(frame):
+    lines = []
+    for (method, variant, bank, rule), part in frame.groupby(
+        ["method", "variant", "word_bank", "rule"], sort=False
+    ):
+        cells = {row["metric"]: number(row["mean"], row["std"]) for row in part.to_dict("records")}
+        seeds = "/".join(str(n) for n in sorted(set(part["n_seeds"])))
+        line = {"Method": label(method, variant), "Word bank": bank, "Threshold": rule}
+        lines.append(line | {measure: cells.get(measure, "") for measure in MEASURES} | {"seeds": seeds})
+    return lines
+
+
+def costs_page(frame, suite):
+    """The costs of `taco.costs.table`."""
+    lines = [
+        {
+            "Dataset": row["dataset"],
+            "Method": label(row["method"], row["variant"]),
+            "Word bank": row["word_bank"],
+            "features (ms)": f"{row['features_ms']:.1f}",
+            "decomposition (ms)": f"{row['decomposition_ms']:.1f}" if row["decomposition_ms"] else "",
+            "decoding (ms)": f"{row['decoding_ms']:.1f}",
+            "sum (ms)": f"{row['total_ms']:.1f}",
+            "features (MB)": f"{row['features_mb']:.3f}",
+            "factors (MB)": f"{row['factors_mb']:.3f}" if row["factors_mb"] else "",
+        }
+        for row in frame.to_dict("records")
+    ]
+    samples = frame.groupby("dataset", sort=False)["n_samples"].first()
+    devices, threads, seeds = (sorted(set(frame[name])) for name in ("device", "threads", "n_seeds"))
+    notes = [
+        (
+            "For each sample and seed, measured by the jobs of this run without their start-up and loading of models; jobs may "
+            f"have run side by side. Device: {', '.join(devices)}; threads of a job: {', '.join(threads)}. Images: "
+            + ", ".join(f"{dataset} {n}" for dataset, n in samples.items())
+            + "."
+        ),
+        (
+            "features: reading, image and audio tokens and mask proposals, which all methods share. decomposition: start "
+            "included, seeds solved together, divided by their number. decoding: from proposals to one map."
+        ),
+        (
+            "MB: compressed on disk; features with proposals, factors of all seeds "
+            f"({', '.join(str(n) for n in seeds if n > 1) or 1})."
+        ),
+    ]
+    grouped = pd.DataFrame(lines).groupby("Dataset", sort=False)
+    grids = [
+        Grid.of(part.drop(columns="Dataset").to_dict("records"), left=2, caption=f"{dataset}:")
+        for dataset, part in grouped
+    ]
+    return Page("costs", "Time and space for each sample", suite_title(suite), grids, notes, apart=True)
 
 
 def negatives_page(frame, suite):

@@ -1,10 +1,11 @@
 """Factorize a shard's samples: all seeds of one word bank and variant."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
-from job import run
+from job import clock, run
 from tqdm import tqdm
 
 from taco import manifest, runtime, stimuli
@@ -79,7 +80,11 @@ def main(snakemake):
         audio = stimuli.tokens(text.constants, params.sound, params.settings["seed"], keys)
     settings = Settings(init_seed=params.settings["seed"], **params.solver)
     seeds = list(params.settings["seeds"])
-    with tqdm(total=len(samples), desc=f"{wildcards.dataset} {wildcards.bank} {wildcards.variant}") as bar:
+    attributes: dict[str, Any] = {}
+    with (
+        clock(attributes, len(samples)),
+        tqdm(total=len(samples), desc=f"{wildcards.dataset} {wildcards.bank} {wildcards.variant}") as bar,
+    ):
         result = CoNMF(settings, anchors_of(text, wildcards.dataset, wildcards.bank), device).fit(
             image,
             audio,
@@ -88,7 +93,7 @@ def main(snakemake):
             frame["clip_id"].tolist(),
             progress=bar.update,
         )
-    attributes = {
+    attributes |= {
         **{key: wildcards[key] for key in ("dataset", "bank", "variant")},
         **made_by,
         "seeds": seeds,

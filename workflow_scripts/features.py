@@ -1,6 +1,6 @@
 """Pass a shard's images and sounds through the frozen models: tokens and proposals."""
 
-from job import run
+from job import clock, run
 
 from taco import features, manifest, runtime
 from taco.cache import CacheWriter
@@ -30,6 +30,7 @@ def main(snakemake):
     with (
         CacheWriter(snakemake.output.features, "features", ids, attributes) as tokens,
         CacheWriter(snakemake.output.proposals, "proposals", ids, attributes) as proposals,
+        clock(tokens.attributes, len(ids)),
     ):
         features.extract(frame, dataset["name"], models, how, tokens, proposals)
 

@@ -5,7 +5,9 @@ The package is found beside this folder, so a job runs the code of its own check
 
 import logging
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from taco.runtime import log_to
 
 log = logging.getLogger("taco")
+
+
+@contextmanager
+def clock(attributes: MutableMapping[str, Any], samples: int) -> Iterator[None]:
+    """Record under ``cost`` how long a job's own work took: without start-up and loading of models."""
+    import torch
+
+    started = time.perf_counter()
+    yield
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - started
+    attributes["cost"] = {"seconds": seconds, "samples": samples, "threads": torch.get_num_threads()}
 
 
 def run(main: Callable[[Any], None], snakemake: Any) -> None:

@@ -74,8 +74,15 @@ def main(snakemake):
             rows += [{**identity, **row} for row in scored]
     with runtime.atomic_write(snakemake.output.histograms) as path:
         write_rows(evaluate.histogram_rows(histograms, wildcards.task, name), path, "histogram")
+    cost = {
+        "seconds": dict(scorer.seconds),
+        "answers": dict(scorer.answers),
+        "samples": len(frame),
+        "threads": torch.get_num_threads(),
+        "device": runtime.describe(device),
+    }
     with runtime.atomic_write(snakemake.output.rows) as path:
-        write_rows(rows, path, truth_kind)
+        write_rows(rows, path, truth_kind, cost)
 
 
 if __name__ == "__main__":

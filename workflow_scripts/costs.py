@@ -1,0 +1,33 @@
+"""Milliseconds and megabytes for each sample of every method, from what the jobs recorded."""
+
+from job import run
+
+from taco import costs, printing, runtime
+
+
+def main(snakemake):
+    inputs, params = snakemake.input, snakemake.params
+    labels = params.labels
+    factors = costs.of_caches(inputs.factors, "factors", ("dataset", "bank", "variant"))
+    frame = costs.table(
+        costs.of_caches(inputs.features, "features", ("dataset",)),
+        costs.of_caches(inputs.proposals, "proposals", ("dataset",)),
+        {(dataset, bank, labels[variant]): spent for (dataset, bank, variant), spent in factors.items()},
+        costs.of_scores(inputs.scores),
+        {
+            task: [(dataset, bank, labels[variant]) for bank, variant in runs]
+            for task, (dataset, runs) in params.runs.items()
+        },
+        params.suite,
+    )
+    page = printing.costs_page(frame, params.suite)
+    with runtime.atomic_write(snakemake.output.csv) as path:
+        frame.to_csv(path, index=False, lineterminator="\n")
+    with runtime.atomic_write(snakemake.output.md) as path:
+        path.write_text(page.markdown(), encoding="utf-8")
+    with runtime.atomic_write(snakemake.output.tex) as path:
+        path.write_text(page.latex(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
