@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from taco.cache import SCHEMA, CacheError, CacheWriter, open_cache
+from taco.storage import COMPRESSIONS
 
 IDS = ["clip/1", "clip/2", "ümlaut"]
 
@@ -63,6 +64,40 @@ def test_samples_are_chunks_of_their_own_and_compressed(path):
         assert file["tokens"].id.get_create_plist().get_nfilters() > 0
 
 
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_every_compression_keeps_every_bit(path, compression):
+    array = np.random.default_rng(0).normal(0, 9, (4, 24, 24)).astype(np.float16)
+    with CacheWriter(path, "proposals", IDS, {}, compression=compression) as writer:
+        for index in range(len(IDS)):
+            writer.put("masks", index, array * index)
+    with open_cache(path, "proposals") as cache:
+        assert all(np.array_equal(cache["masks"][i], array * i) for i in range(len(IDS)))
+
+
+def test_quantised_logits_are_within_half_a_step_and_keep_their_sign(path):
+    logits = np.random.default_rng(0).normal(0, 6, (4, 24, 24)).astype(np.float16)
+    with CacheWriter(path, "proposals", IDS, {}, storage={"masks": "uint8"}) as writer:
+        for index in range(len(IDS)):
+            writer.put("masks", index, logits)
+            writer.put("pooled", index, logits)
+    with h5py.File(path) as file:
+        assert file["masks"].dtype == np.uint8 and file["pooled"].dtype == np.float16
+    with open_cache(path, "proposals", {"storage": {"masks": "uint8"}}) as cache:
+        found = cache["masks"][1]
+        assert cache["masks"].dtype == found.dtype == np.float16
+        np.testing.assert_array_equal(cache["pooled"][1], logits)
+    rounding = 8 * 2**-11  # of float16 at 8
+    assert np.abs(found.astype(float) - np.clip(logits, -8, 8).astype(float)).max() <= 8 / 255 + rounding
+    np.testing.assert_array_equal(found > 0, logits > 0)
+
+
+def test_quantised_and_whole_logits_are_told_apart(path):
+    with CacheWriter(path, "proposals", IDS[:1], {}, storage={"masks": "float16"}) as writer:
+        writer.put("masks", 0, np.zeros((2, 2), dtype=np.float16))
+    with pytest.raises(CacheError, match="expected storage {'masks': 'uint8'}, found {'masks': 'float16'}"):
+        open_cache(path, "proposals", {"storage": {"masks": "uint8"}})
+
+
 def test_the_same_content_gives_the_same_bytes(tmp_path):
     first, second = tmp_path / "a.h5", tmp_path / "b.h5"
     write(first)
@@ -104,9 +139,12 @@ def test_a_changed_value_is_found_by_its_checksum(path):
         values = file["deep/embedding"][1]
         values[3] = np.nextafter(values[3], np.float32(np.inf))
         file["deep/embedding"][1] = values
-    with pytest.raises(CacheError, match="deep/embedding with sha256"):
-        open_cache(path, "features")
-    open_cache(path, "features", verify=False).close()
+    with open_cache(path, "features") as cache:
+        cache["deep/embedding"][0]
+        with pytest.raises(CacheError, match="0.h5: sample 1 of deep/embedding: expected sha256"):
+            cache["deep/embedding"][1]
+    with open_cache(path, "features", verify=False) as cache:
+        np.testing.assert_array_equal(cache["deep/embedding"][1], values)
 
 
 def test_changed_attributes_are_found(path):
@@ -122,7 +160,28 @@ def test_exchanged_samples_are_found(path):
     write(path)
     with h5py.File(path, "r+") as file:
         file["tokens"][0], file["tokens"][1] = file["tokens"][1], file["tokens"][0]
-    with pytest.raises(CacheError, match="tokens"):
+    for index in (0, 1):
+        with (
+            open_cache(path, "features") as cache,
+            pytest.raises(CacheError, match=f"sample {index} of tokens"),
+        ):
+            cache["tokens"][index]
+
+
+def test_a_chunk_that_cannot_be_decompressed_is_an_error_with_the_file(path):
+    write(path)
+    with h5py.File(path, "r+") as file:
+        file["tokens"].id.write_direct_chunk((1, 0, 0), b"no compressed data")
+    with open_cache(path, "features") as cache, pytest.raises(CacheError, match="0.h5: sample 1 of tokens"):
+        cache["tokens"][1]
+
+
+def test_digests_cannot_be_exchanged_with_the_data(path):
+    write(path)
+    with h5py.File(path, "r+") as file:
+        for name in ("tokens", "sha256/tokens"):
+            file[name][0], file[name][1] = file[name][1], file[name][0]
+    with pytest.raises(CacheError, match="digests to match their checksum"):
         open_cache(path, "features")
 
 

@@ -27,12 +27,13 @@ def main(snakemake):
         **features.model_digests(settings["models"]),
     }
     ids = frame["sample_id"].tolist()
+    storage = {"masks": settings["features"]["proposals"]}
     with (
         CacheWriter(snakemake.output.features, "features", ids, attributes) as tokens,
-        CacheWriter(snakemake.output.proposals, "proposals", ids, attributes) as proposals,
+        CacheWriter(snakemake.output.proposals, "proposals", ids, attributes, storage=storage) as proposals,
         clock(tokens.attributes, len(ids)),
     ):
-        features.extract(frame, dataset["name"], models, how, tokens, proposals)
+        features.extract(frame, dataset["name"], models, how, tokens, proposals, threads=snakemake.threads)
 
 
 if __name__ == "__main__":
