@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from taco.weights import WeightsError, check_state, load_weights, read_state
+from taco.fcclip_weights import read_head
 
 
 @dataclass(frozen=True)
@@ -144,97 +144,11 @@ def load(spec: Mapping[str, Any], clip, device: str | torch.device = "cpu") -> "
     Raises
     ------
     taco.weights.WeightsError
-        When a tensor is missing, unknown, or of another shape.
+        When a tensor is missing, unknown, of another shape, or of another tower.
     """
     head = build(spec["architecture"], clip)
-    if Path(spec["weights"]).suffix == ".safetensors":
-        state = load_weights(spec["weights"], head.state_dict())
-    else:
-        state = _read_official(spec["weights"])
-        check_state(spec["weights"], state, head.state_dict())
-    head.load_state_dict(state)
+    head.load_state_dict(read_head(spec["weights"], head.state_dict(), clip.model.state_dict()))
     return FCCLIP(head.to(device), clip)
-
-
-def _read_official(path: str | Path) -> dict[str, Tensor]:
-    try:
-        return from_official(read_state(path))
-    except KeyError as error:
-        raise WeightsError(f"{path}: {error.args[0]}") from None
-
-
-# Official name -> ours, by the longest matching prefix; `{i}` stands for a layer's number.
-_PIXEL, _DECODER = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
-_LAYER = "transformer.decoder.layers.{i}."
-OFFICIAL_NAMES = {
-    "void_embedding.": "void_embedding.",
-    _PIXEL + "input_proj.": "pixel_decoder.input_projections.",
-    _PIXEL + "transformer.level_embed": "pixel_decoder.level_embed",
-    _PIXEL + "transformer.encoder.layers.{i}.self_attn.": "pixel_decoder.encoder.layers.{i}.self_attn.",
-    _PIXEL
-    + "transformer.encoder.layers.{i}.norm1.": "pixel_decoder.encoder.layers.{i}.self_attn_layer_norm.",
-    _PIXEL + "transformer.encoder.layers.{i}.norm2.": "pixel_decoder.encoder.layers.{i}.final_layer_norm.",
-    _PIXEL + "transformer.encoder.layers.{i}.linear1.": "pixel_decoder.encoder.layers.{i}.fc1.",
-    _PIXEL + "transformer.encoder.layers.{i}.linear2.": "pixel_decoder.encoder.layers.{i}.fc2.",
-    _PIXEL + "mask_features.": "pixel_decoder.mask_projection.",
-    _PIXEL + "adapter_1.norm.": "pixel_decoder.adapter_1.1.",
-    _PIXEL + "adapter_1.": "pixel_decoder.adapter_1.0.",
-    _PIXEL + "layer_1.norm.": "pixel_decoder.layer_1.1.",
-    _PIXEL + "layer_1.": "pixel_decoder.layer_1.0.",
-    _DECODER + "transformer_self_attention_layers.{i}.self_attn.": _LAYER + "self_attn.",
-    _DECODER + "transformer_self_attention_layers.{i}.norm.": _LAYER + "self_attn_layer_norm.",
-    _DECODER + "transformer_cross_attention_layers.{i}.multihead_attn.": _LAYER + "cross_attn.",
-    _DECODER + "transformer_cross_attention_layers.{i}.norm.": _LAYER + "cross_attn_layer_norm.",
-    _DECODER + "transformer_ffn_layers.{i}.linear1.": _LAYER + "fc1.",
-    _DECODER + "transformer_ffn_layers.{i}.linear2.": _LAYER + "fc2.",
-    _DECODER + "transformer_ffn_layers.{i}.norm.": _LAYER + "final_layer_norm.",
-    _DECODER + "decoder_norm.": "transformer.decoder.layernorm.",
-    _DECODER + "query_feat.": "transformer.queries_features.",
-    _DECODER + "query_embed.": "transformer.queries_embedder.",
-    _DECODER + "level_embed.": "transformer.level_embed.",
-    _DECODER + "mask_embed.layers.{i}.": "transformer.decoder.mask_predictor.mask_embedder.{i}.0.",
-    _DECODER + "_mask_pooling_proj.": "mask_pooling_proj.",
-    _DECODER + "class_embed.layers.{i}.": "class_embed.{i}.0.",
-    _DECODER + "logit_scale": "logit_scale",
-}
-NOT_OURS = ("backbone.", "criterion.")
-
-
-def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of an official FC-CLIP checkpoint.
-
-    The CLIP tower's tensors are dropped, as open_clip's own file is their source (the released checkpoint
-    seems to hold none), and so are the training criterion's.
-
-    Raises
-    ------
-    KeyError
-        On a name that is neither known nor known to be dropped.
-    """
-    renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if key.startswith(NOT_OURS):
-            continue
-        name = _rename(key)
-        if ".self_attn.in_proj_" in name and name.startswith("transformer."):
-            stem, kind = name.rsplit("in_proj_", 1)
-            for part, tensor in zip("qkv", value.chunk(3), strict=True):
-                renamed[f"{stem}{part}_proj.{kind}"] = tensor
-        else:
-            renamed[name] = value
-    return renamed
-
-
-def _rename(key: str) -> str:
-    parts = key.split(".")
-    numbers = [part for part in parts if part.isdigit()]
-    for number in (*numbers, None):
-        # Only the layer's number is a wildcard, so try each number of the key in its place.
-        template = key if number is None else key.replace(f".{number}.", ".{i}.", 1)
-        for prefix in sorted(OFFICIAL_NAMES, key=len, reverse=True):
-            if template.startswith(prefix):
-                return (OFFICIAL_NAMES[prefix] + template[len(prefix) :]).replace("{i}", number or "")
-    raise KeyError(f"{key}: not a tensor of FC-CLIP (ConvNeXt-L, cocopan); is this its official checkpoint?")
 
 
 class FCCLIP:
@@ -341,19 +255,35 @@ def classify(
     -----
     Computed in log space, where the official form ``log(p_in^(1-b) · p_out^b)`` underflows.
     """
-    prompts = F.normalize(prompts, dim=-1)
-    inside = fcclip_scale * torch.einsum("qd,pkd->pqk", F.normalize(class_embeddings, dim=-1), prompts)
-    outside = clip_scale * torch.einsum("qd,pkd->pqk", F.normalize(pooled, dim=-1), prompts)
-    if groups is not None:
-        inside, outside = best_of_group(inside, groups), best_of_group(outside, groups)
-    nothing = fcclip_scale * F.normalize(class_embeddings, dim=-1) @ F.normalize(void, dim=-1)
-    p_void = torch.cat([inside, nothing.expand(len(prompts), -1)[..., None]], dim=-1).softmax(-1)[..., -1:]
+    inside = cosine_logits(class_embeddings, prompts, fcclip_scale, groups)
+    outside = cosine_logits(pooled, prompts, clip_scale, groups)
+    nothing = cosine_logits(class_embeddings, void[None, None], fcclip_scale).expand(len(prompts), -1, -1)
+    p_void = torch.cat([inside, nothing], dim=-1).softmax(-1)[..., -1:]
     weight = prompts.new_full((inside.shape[-1],), beta)
     if overlap is not None:
         weight[overlap] = alpha
     log_classes = weight * outside.log_softmax(-1) + (1 - weight) * inside.log_softmax(-1)
     joint = torch.cat([log_classes.softmax(-1) * (1 - p_void), p_void], dim=-1)
     return (joint + 1e-8).log().softmax(-1)[..., :-1]
+
+
+def cosine_logits(embeddings: Tensor, prompts: Tensor, scale: float, groups: Tensor | None = None) -> Tensor:
+    """Scaled cosine of each proposal with each class; a class's prompts count by their best.
+
+    Parameters
+    ----------
+    embeddings : float32 [Q, D]
+    prompts : float32 [P, K, D]
+    scale : float
+    groups : int64 [K], optional
+        See `classify`.
+
+    Returns
+    -------
+    float32 [P, Q, G]
+    """
+    cosines = torch.einsum("qd,pkd->pqk", F.normalize(embeddings, dim=-1), F.normalize(prompts, dim=-1))
+    return scale * (cosines if groups is None else best_of_group(cosines, groups))
 
 
 def best_of_group(logits: Tensor, groups: Tensor) -> Tensor:

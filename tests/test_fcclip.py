@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import taco.clip
 import taco.fcclip
+import taco.fcclip_weights
 from taco.weights import WeightsError
 
 CLIP = "config/models/miniature_clip.json"
@@ -140,7 +141,7 @@ def test_official_names_map_onto_every_tensor_of_the_head(fcclip, official):
         "backbone.clip_model.logit_scale": draw(1),
         "criterion.empty_weight": draw(3),
     }
-    found = taco.fcclip.from_official(official | dropped)
+    found = taco.fcclip_weights.from_official(official | dropped)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
@@ -154,7 +155,7 @@ def test_full_size_head_has_the_official_count_of_tensors():
         official = official_state(state, 6, 9)
     assert len(official | {"criterion.empty_weight": None}) == 303
     assert sum(value.numel() for value in official.values()) == pytest.approx(20.7e6, abs=0.05e6)
-    found = taco.fcclip.from_official(official)
+    found = taco.fcclip_weights.from_official(official)
     assert {key: value.shape for key, value in found.items()} == {
         key: value.shape for key, value in state.items()
     }
@@ -163,11 +164,16 @@ def test_full_size_head_has_the_official_count_of_tensors():
 
 @pytest.mark.parametrize(
     "name",
-    ["sem_seg_head.predictor.static_query.weight", "sem_seg_head.pixel_decoder.adapter_2.weight", "other"],
+    [
+        "sem_seg_head.predictor.static_query.weight",
+        "sem_seg_head.pixel_decoder.adapter_2.weight",
+        "backbone.other",
+        "other",
+    ],
 )
 def test_unknown_official_name_is_refused(official, name):
     with pytest.raises(KeyError, match=name):
-        taco.fcclip.from_official(official | {name: draw(1)})
+        taco.fcclip_weights.from_official(official | {name: draw(1)})
 
 
 def test_load_reads_both_kinds_of_file_and_nothing_that_does_not_fit(
@@ -176,7 +182,8 @@ def test_load_reads_both_kinds_of_file_and_nothing_that_does_not_fit(
     spec = {"architecture": MINIATURE, "backend": "transformers"}
     ours, theirs = tmp_path / "fcclip.safetensors", tmp_path / "official.pth"
     save_file({key: value.clone() for key, value in fcclip.head.state_dict().items()}, ours)
-    torch.save({"model": official | {"backbone.clip_model.logit_scale": draw(1)}}, theirs)
+    tower = {f"backbone.clip_model.{key}": value for key, value in clip.model.state_dict().items()}
+    torch.save({"model": official | tower}, theirs)
     expected = fcclip.head.state_dict()
     for weights in (ours, theirs):
         loaded = taco.fcclip.load({**spec, "weights": weights}, clip)
@@ -190,6 +197,26 @@ def test_load_reads_both_kinds_of_file_and_nothing_that_does_not_fit(
     torch.save({"model": {key: value for key, value in official.items() if key != missing}}, theirs)
     with pytest.raises(WeightsError, match=r"1 missing \(transformer\.queries_features\.weight\)"):
         taco.fcclip.load({**spec, "weights": theirs}, clip)
+
+
+@pytest.mark.parametrize("name", ["visual.trunk.stem.0.weight", "visual.head.proj.weight", "logit_scale"])
+def test_a_checkpoint_of_another_tower_is_refused(clip, official, tmp_path, name):
+    """A tower with random weights would give maps without a word of complaint."""
+    spec = {"architecture": MINIATURE, "backend": "transformers", "weights": tmp_path / "official.pth"}
+    other = clip.model.state_dict()[name] + 1
+    torch.save(official | {f"backbone.clip_model.{name}": other}, spec["weights"])
+    with pytest.raises(WeightsError, match=rf"expected the CLIP tower .* found another .*\({name}\)"):
+        taco.fcclip.load(spec, clip)
+
+
+def test_official_names_there_and_back(fcclip, official):
+    state = fcclip.head.state_dict()
+    found = taco.fcclip_weights.to_official(state, official)
+    assert found.keys() == official.keys()
+    assert all(torch.equal(found[key], official[key]) for key in official)
+    for changed in (dict(list(state.items())[1:]), state | {"other": draw(1)}):
+        with pytest.raises(KeyError, match="1 tensors are on one side only"):
+            taco.fcclip_weights.to_official(changed, official)
 
 
 # ---------------------------------------------------------------- proposals
