@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taco import downloads, staging, suites
+from taco import sounds, staging, suites, transfers
 from taco.sources import GIGA, SOUNDS, Lock, Source, StagingError, lock_path, read_catalogue, source_of
 
 PRESENT, MISSING, CORRUPT, UNLICENSED = "present", "missing", "corrupt", "unlicensed"
@@ -141,7 +141,7 @@ def _verified(source: Source | None, place: Path, settings: staging.Settings, qu
             raise StagingError(f"{place}: expected content, found an empty file.")
         return ""
     if place.is_file():
-        downloads.refuse_page(place, str(place), remove=False)
+        transfers.refuse_page(place, str(place), remove=False)
     return staging.verify(source, Lock.read(lock_path(settings.catalogue, source.lock)), place, quick=quick)
 
 
@@ -167,7 +167,7 @@ def _sounds(need: str, root: Path, catalogue: Mapping[str, Source]) -> list[Find
     """The sounds that ADE SP lists but does not hold."""
     place = str(root / "audio")
     try:
-        missing = staging.missing_sounds(root)
+        missing = sounds.missing(root)
     except StagingError as error:
         return [Finding(need, CORRUPT, str(root), remark=str(error), step=f"Stage {root} again.")]
     if not missing:
@@ -178,7 +178,7 @@ def _sounds(need: str, root: Path, catalogue: Mapping[str, Source]) -> list[Find
     if (root / "missing_sounds.txt").exists():
         step = (
             "No shard has them. Fetch them from the authors of DenseAV or VGGSound, or take their rows out of "
-            f"{root / staging.ADE_CSV} and say so with your results."
+            f"{root / sounds.ADE_CSV} and say so with your results."
         )
     remark = f"{len(missing)} listed sounds are not there: {names}"
     licence = source.licence if source else ""

@@ -33,6 +33,10 @@ class DigestError(StagingError):
     """A file is not the one whose digest is recorded."""
 
 
+class IncompleteError(StagingError):
+    """A folder lacks entries that the source should have."""
+
+
 class CatalogueError(ValueError):
     """The catalogue or a lock file cannot be used."""
 

@@ -6,28 +6,30 @@ unpacked. Nothing appears at its place before it is complete and verified.
 """
 
 import contextlib
-import csv
-import json
 import logging
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from taco import archives, downloads
-from taco.runtime import atomic_write
-from taco.sources import SOUNDS, DigestError, Lock, Origin, Source, StagingError, lock_path, read_catalogue
+from taco import archives, downloads, hub, sounds, transfers
+from taco.sources import (
+    SOUNDS,
+    DigestError,
+    IncompleteError,
+    Lock,
+    Origin,
+    Source,
+    StagingError,
+    lock_path,
+    read_catalogue,
+)
 
 log = logging.getLogger("taco")
-
-ADE_CSV = "prompted_segmentation.csv"
-NO_SOUND = ("", "nan", "NaN", "None", "null")
-SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
 class ByHandError(StagingError):
@@ -36,14 +38,6 @@ class ByHandError(StagingError):
 
 class TermsError(StagingError):
     """The source has terms of use that the user has not yet agreed to."""
-
-
-class IncompleteError(StagingError):
-    """A folder lacks entries that the source should have."""
-
-
-class SoundError(StagingError):
-    """A clip has no sound that can be read."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +52,14 @@ class Settings:
         Folder with sources that are on disk already, such as a cluster's read-only copy.
     accepted_terms : tuple of str
         Names of sources whose terms of use the user has agreed to.
-    patience : downloads.Patience
+    patience : transfers.Patience
         Attempts and pauses; not part of the configuration.
     """
 
     catalogue: Path = Path("config/sources.yaml")
     data_root: Path | None = None
     accepted_terms: tuple[str, ...] = ()
-    patience: downloads.Patience = field(default_factory=downloads.Patience)
+    patience: transfers.Patience = field(default_factory=transfers.Patience)
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> "Settings":
@@ -108,7 +102,9 @@ def stage(name: str, settings: Settings) -> Staged:
     source.place.parent.mkdir(parents=True, exist_ok=True)
     with _guard(source.place):
         if source.name == SOUNDS:
-            return stage_sounds(source, lock, settings)
+            return Staged(
+                name, str(source.place), *sounds.bring(source, settings.data_root, settings.patience)
+            )
         staged = _present(source, lock) or _linked(source, lock, settings) or _brought(source, lock, settings)
     log.info("%s: %s at %s %s", name, staged.way, staged.place, staged.remark)
     return staged
@@ -227,7 +223,7 @@ def candidates(source: Source, settings: Settings) -> list[Path]:
         tails = [Path(*source.place.parts[start:]) for start in range(len(source.place.parts))]
         found = [settings.data_root / tail for tail in tails if not tail.is_absolute()]
     if not source.is_folder:
-        cached = [downloads.cached_on_hub(origin, source.place.name) for origin in source.origins]
+        cached = [hub.cached(origin, source.place.name) for origin in source.origins]
         found += [path for path in cached if path is not None]
     place = source.place.absolute()
     return [path for path in found if path.exists() and path.absolute() != place]
@@ -300,7 +296,7 @@ def _archive(source: Source, lock: Lock, settings: Settings) -> Staged:
 
 def _unpacked(source: Source, lock: Lock, placed: list[Path], origin: str) -> Staged:
     for path in placed:
-        downloads.refuse_page(path, str(path), remove=False)
+        transfers.refuse_page(path, str(path), remove=False)
         lock.verify(source.name, path.name, path)
     bound = max(2 * source.unpacked_size, archives.GIGA) if source.unpacked_size else archives.MOST_BYTES
     found = archives.unpack(placed, source.place, source.holds, most_bytes=bound)
@@ -316,12 +312,12 @@ def _unpacked(source: Source, lock: Lock, placed: list[Path], origin: str) -> St
 def _fetched(source: Source, lock: Lock, name: str, target: Path, settings: Settings) -> Origin:
     """Fetch one file from the first origin that gives it, verify, record, and rename it to `target`."""
     known = lock.file(source.name, name) or {}
-    wanted = downloads.Wanted(name, known.get("bytes"), known.get("sha256"), source.size)
+    wanted = transfers.Wanted(name, known.get("bytes"), known.get("sha256"), source.size)
     failures = []
     for number, origin in enumerate(source.origins):
         part = target.with_name(f".{target.name}.{number}.part")
         try:
-            origin = downloads.resolve_revision(origin)
+            origin = settings.patience.call(hub.resolve_revision, origin)
             downloads.fetch(origin, part, wanted, settings.patience)
             _verified(lock, source, name, part, origin)
         except archives.DiskFullError:
@@ -344,174 +340,3 @@ def _verified(lock: Lock, source: Source, name: str, part: Path, origin: Origin)
     except DigestError as error:
         part.unlink()
         raise DigestError(f"{origin}: {error}") from error
-
-
-def listed_sounds(root: Path) -> list[str]:
-    """File names of the sounds that ADE SP's CSV lists, in its order, without repeats.
-
-    Raises
-    ------
-    IncompleteError
-        The CSV is missing or has no column of sounds.
-    """
-    path = root / ADE_CSV
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            cells = [row["vggsound_file"].strip() for row in csv.DictReader(stream)]
-    except (OSError, KeyError, csv.Error, UnicodeDecodeError) as error:
-        raise IncompleteError(
-            f"{path}: expected a CSV with the column vggsound_file, found {type(error).__name__} {error}. Stage ADE SP "
-            "first."
-        ) from error
-    names = [PurePosixPath(cell).name for cell in cells if cell not in NO_SOUND]
-    return list(dict.fromkeys(names))
-
-
-def missing_sounds(root: Path) -> list[str]:
-    """Those of `listed_sounds` that are not in ``audio/``."""
-    return [name for name in listed_sounds(root) if not (root / "audio" / name).is_file()]
-
-
-def stage_sounds(source: Source, lock: Lock, settings: Settings) -> Staged:
-    """Fetch from VGGSound's shards the clips that ADE SP lists, and no others.
-
-    Shards that hold nothing more are never kept. One that is damaged gives what can be read before the damage; the
-    clips that no shard has are written by name to ``missing_sounds.txt``, and the rest goes on.
-
-    Returns
-    -------
-    Staged
-        Its remark counts the missing ones.
-    """
-    root = source.place.parent
-    wanted = missing_sounds(root)
-    if not wanted:
-        return Staged(source.name, str(source.place), "present", "every listed sound is there")
-    if not os.access(root, os.W_OK):
-        raise StagingError(
-            f"{root}: expected a folder that can be written, as {len(wanted)} listed sounds are missing from audio/, found "
-            "a read-only one. Ask its keeper to add them, or place a copy of your own."
-        )
-    source.place.mkdir(exist_ok=True)
-    state = source.place / ".scanned.json"
-    scanned = set(json.loads(state.read_text())) if state.exists() else set()
-    for name, shard, keep in _shards(source, settings, scanned):
-        try:
-            found = extract_sounds(shard, wanted, source.place)
-        except archives.ArchiveError as error:
-            log.warning("%s: reading stops here: %s", name, error)
-        else:
-            log.info("%s: %d of the listed sounds", name, len(found))
-        if not keep:
-            shard.unlink()
-        wanted = missing_sounds(root)
-        scanned.add(name)
-        with atomic_write(state) as partial:
-            partial.write_text(json.dumps(sorted(scanned)))
-        if not wanted:
-            break
-    return _report_sounds(source, root, wanted)
-
-
-def _report_sounds(source: Source, root: Path, wanted: list[str]) -> Staged:
-    report = root / "missing_sounds.txt"
-    if not wanted:
-        report.unlink(missing_ok=True)
-        return Staged(source.name, str(source.place), "fetched", "every listed sound is there")
-    with atomic_write(report) as partial:
-        partial.write_text("".join(f"{name}\n" for name in wanted), encoding="utf-8")
-    names = ", ".join(wanted[:10]) + (" …" if len(wanted) > 10 else "")
-    log.warning("%s: no shard has %d of the listed sounds: %s (all in %s)", root, len(wanted), names, report)
-    return Staged(source.name, str(source.place), "fetched", f"{len(wanted)} sounds missing, see {report}")
-
-
-def _shards(source: Source, settings: Settings, scanned: set[str]):
-    """Yield (name, path, whether it is the user's): shards on disk first, then one after another from the hub."""
-    folder = settings.data_root / SOUNDS if settings.data_root is not None else None
-    for path in sorted(folder.glob("*")) if folder is not None and folder.is_dir() else ():
-        if path.name.lower().endswith(SHARD_SUFFIXES):
-            yield path.name, path, True
-            scanned.add(path.name)
-    for origin in map(downloads.resolve_revision, source.origins):
-        for file in [origin.file] if origin.file else downloads.hub_files(origin, SHARD_SUFFIXES):
-            name = f"{origin.address}/{file}" if origin.tool == "hub" else file
-            if name in scanned or PurePosixPath(file).name in scanned:
-                continue
-            part = source.place / f".{PurePosixPath(file).name}"
-            one = Origin(
-                origin.tool, origin.address, origin.revision, origin.repo_type, file, origin.endpoint
-            )
-            try:
-                wanted = downloads.Wanted(file, rough_size=source.size)
-                downloads.fetch(one, part, wanted, settings.patience)
-            except archives.DiskFullError:
-                raise
-            except StagingError as error:
-                log.warning("%s is left out for now: %s", name, error)
-                continue
-            yield name, part, False
-
-
-def extract_sounds(shard: Path, wanted: Iterable[str], folder: Path) -> list[str]:
-    """Take the wanted clips from a shard, whatever folder they lie in; a video's sound is converted.
-
-    Parameters
-    ----------
-    shard : Path
-        A tar archive; read once, front to back.
-    wanted : iterable of str
-        File names; a member fits by its name without suffix.
-    folder : Path
-        Where they go, each under a private name until it is complete.
-
-    Returns
-    -------
-    list of str
-        Names that were found.
-    """
-    stems = {PurePosixPath(name).stem: name for name in wanted}
-    found = []
-    with archives.readable(shard) as (members, opener):
-        for member in members:
-            path = PurePosixPath(member.name)
-            name = stems.get(path.stem)
-            if name is None or name in found:
-                continue
-            raw = folder / f".{path.name}"
-            try:
-                raw.unlink(missing_ok=True)
-                archives.copy_member(opener, member, raw, member.size, shard)
-                _place_sound(raw, folder / name)
-            except SoundError as error:
-                log.warning("%s: %s", shard, error)
-                continue
-            finally:
-                raw.unlink(missing_ok=True)
-            found.append(name)
-    return found
-
-
-def _place_sound(raw: Path, target: Path) -> None:
-    """Rename a sound to its name, or convert it where it is of another kind."""
-    if raw.suffix.lower() == target.suffix.lower():
-        raw.replace(target)
-        return
-    with atomic_write(target) as partial:
-        _convert(raw, partial, target.suffix)
-
-
-def _convert(video: Path, sound: Path, suffix: str) -> None:
-    """The sound of a video, by the program ffmpeg, at its own rate and channels."""
-    if shutil.which("ffmpeg") is None:
-        raise StagingError(
-            f"{video.name}: expected the program ffmpeg to take the sound from a video, found none on PATH. Install it "
-            "(`conda install -c conda-forge ffmpeg`, or your system's package) and stage again."
-        )
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-i", str(video), "-vn"]
-    done = subprocess.run(
-        [*command, "-f", suffix.lstrip("."), str(sound)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SoundError(
-            f"{video.name}: expected a video with sound, ffmpeg says: {done.stderr.strip()[-300:]}"
-        )

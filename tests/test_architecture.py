@@ -75,6 +75,16 @@ ALLOWED = {
         "taco.media",
         "taco.tables",
     },
+    "taco.sources": FLOOR,
+    "taco.transfers": {"taco.sources"},
+    "taco.archives": {"taco.sources"},
+    "taco.hub": FLOOR | {"taco.archives", "taco.sources", "taco.transfers"},
+    "taco.downloads": {"taco.archives", "taco.hub", "taco.sources", "taco.transfers"},
+    "taco.sounds": FLOOR | {"taco.archives", "taco.downloads", "taco.hub", "taco.sources", "taco.transfers"},
+    "taco.staging": {
+        *("taco.archives", "taco.downloads", "taco.hub", "taco.sounds", "taco.sources", "taco.transfers"),
+    },
+    "taco.doctor": {"taco.sounds", "taco.sources", "taco.staging", "taco.suites", "taco.transfers"},
     "taco.text": FLOOR | {"taco.cache", "taco.miniature"},
 }
 WITHOUT_TORCH = (
