@@ -237,7 +237,17 @@ def test_ade_drops_and_counts_rows_without_sound_or_class(tmp_path, caplog):
         stream.write("x.jpg,,41,dog\nx.jpg,nan,41,dog\ny.jpg,s.wav,0,\n")
     with caplog.at_level(logging.WARNING):
         assert len(rows(dataset)) == 3
-    assert "2 rows without a sound file" in caplog.text and "1 rows with class 0" in caplog.text
+    assert "2 of 6 rows are left out: without a sound file" in caplog.text
+    assert "1 of 6 rows are left out: with class 0" in caplog.text
+
+
+def test_ade_tells_two_classes_of_one_image_and_sound_apart(tmp_path):
+    dataset = trees.ade(tmp_path)
+    with open(tmp_path / "prompted_segmentation.csv", "a") as stream:
+        stream.write("a.jpg,vgg/p_000010.wav,1330,piano\n")
+    found = {sample["sample_id"]: sample["class_id"] for sample in rows(dataset)}
+    assert found["a__p_000010__41"] == 41 and found["a__p_000010__1330"] == 1330
+    assert "b__q_000000" in found
 
 
 def test_ade_uses_a_split_column_and_is_all_test_without_one(tmp_path):

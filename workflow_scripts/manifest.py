@@ -16,6 +16,8 @@ def main(snakemake):
     manifest.write(frame, snakemake.output[0])
     counts = len(frame), frame["clip_id"].nunique(), len(datasets.class_names(dataset))
     log.info("%s: %d samples in %d clips; the dataset has %d classes", dataset["name"], *counts)
+    per_class = [f"{name} {count}" for name, count in manifest.class_counts(frame).items()]
+    log.info("samples by class: %s", ", ".join(per_class) or "classes unknown")
 
 
 if __name__ == "__main__":

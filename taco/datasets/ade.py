@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 
 
 def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[Problem]]:
-    """See `taco.datasets.read_rows`. Sample ids are `<image>__<sound>`, both without suffix; every row is its own clip."""
+    """See `taco.datasets.read_rows`. Sample ids are `<image>__<sound>`, both without suffix; every row is its own clip.
+
+    Where an image and a sound come together for several classes, the class id is added to the ids of these rows.
+    """
     root = Path(dataset["root"])
     table, problems = _metadata(dataset, report=True)
     table, empty = common.in_split(table, dataset, root / CSV)
@@ -41,7 +44,8 @@ def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[P
         if absent:
             raise ManifestError(str(dataset.get("name", "ade")), problems + absent)
     rows = []
-    for record in table.to_dict("records"):
+    pairs = table.groupby(["image_location", "vggsound_file"])["ade_class_id"].transform("nunique")
+    for record in table.assign(classes_of_pair=pairs).to_dict("records"):
         try:
             rows.append(_row(record, root))
         except ValueError as error:
@@ -55,6 +59,8 @@ def _row(record: Mapping, root: Path) -> dict:
     image = common.inside(root / "frames", location)
     stem = PurePosixPath(location).with_suffix("").as_posix()
     sample_id = f"{stem.replace('/', '_')}__{PurePosixPath(sound).stem}"
+    if record["classes_of_pair"] > 1:
+        sample_id += f"__{int(record['ade_class_id'])}"
     return {
         "sample_id": sample_id,
         "clip_id": sample_id,
@@ -89,7 +95,7 @@ def _usable(table: pd.DataFrame, source: Path, report: bool) -> tuple[pd.DataFra
     unnamed = ~silent & ~wrong & (ids == 0)
     for mask, reason in ((silent, "without a sound file"), (unnamed, "with class 0")):
         if report and mask.any():
-            log.warning("%s: %d rows %s are left out", source, int(mask.sum()), reason)
+            log.warning("%s: %d of %d rows are left out: %s", source, int(mask.sum()), len(table), reason)
     problems = [
         Problem(
             str(source),
