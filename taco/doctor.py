@@ -90,7 +90,7 @@ def needs(config: Mapping[str, Any]) -> dict[str, tuple[list[str], str | None]]:
         if model["architecture"].endswith(".json"):
             named.append((f"models.{name}.architecture", model["architecture"], None))
     for name, bank in config["banks"].items():
-        if bank["source"] not in ("classes", "miniature"):
+        if bank["source"] not in ("classes", "pairs", "miniature"):
             named.append((f"banks.{name}", bank["source"], None))
     if config["tables"]["reported"]:
         named.append(("tables.reported", config["tables"]["reported"], None))

@@ -105,6 +105,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         for variant in task["variants"]:
             if variant not in config["variants"]:
                 yield f"tasks.{name}.variants: no variant {variant!r}; known: {', '.join(config['variants'])}"
+    if config["figures"]["words"] not in config["banks"]:
+        yield f"figures.words: no bank {config['figures']['words']!r}; known: {', '.join(config['banks'])}"
     labels = [variant["label"] for variant in config["variants"].values()]
     if len(set(labels)) != len(labels):
         yield "variants: every label must be unique"

@@ -13,6 +13,7 @@ One small file (text.h5) per suite, so that solving and scoring load no model li
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from taco.cache import CacheWriter, open_cache
 SAMPLE = "-"
 """A text file has one record; this is its sample id."""
 CLASSES = "classes"
+BACKGROUND = "background"
+"""A class of AVSS; it is no thing that sounds beside another."""
 
 
 class BankError(ValueError):
@@ -53,8 +56,8 @@ def bank_labels(source: str, classes: Sequence[str], drop: Iterable[str] = ()) -
     Parameters
     ----------
     source : str
-        ``classes``, ``miniature`` (the generated world's general bank), or a CSV file with a column
-        ``display_name`` (AudioSet's list of classes).
+        ``classes``, ``pairs`` (the classes, and any two of them joined by "and"), ``miniature`` (the generated world's
+        general bank), or a CSV file with a column ``display_name`` (AudioSet's list of classes).
     classes : sequence of str
         The dataset's own class names.
     drop : iterable of str
@@ -66,6 +69,9 @@ def bank_labels(source: str, classes: Sequence[str], drop: Iterable[str] = ()) -
     """
     if source == "classes":
         labels = list(classes)
+    elif source == "pairs":
+        named = [name for name in classes if name != BACKGROUND]
+        labels = [*named, *(f"{a} and {b}" for a, b in combinations(named, 2))]
     elif source == "miniature":
         from taco.miniature.vocabulary import general_bank
 

@@ -182,6 +182,7 @@ def test_numbers_have_ranges():
         ("world.snr_db", [2, -8], "world.snr_db: the lowest comes first"),
         ("datasets.s4.subset", "v2", "datasets.s4.subset: belongs to the reader avss"),
         ("variants.no-min.label", "proposed", "variants: every label must be unique"),
+        ("figures.words", "phrases", "figures.words: no bank 'phrases'"),
     ],
 )
 def test_a_mistake_is_named_with_its_path(config, path, value, wanted):

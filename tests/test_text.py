@@ -70,6 +70,9 @@ def test_banks_come_from_classes_world_or_file(tmp_path):
     assert text.bank_labels("classes", ["a", "b"]) == ["a", "b"]
     assert text.bank_labels(str(path), []) == ["Music", "Bell, chime"]
     assert text.bank_labels(str(path), [], drop=["Music"]) == ["Bell, chime"]
+    assert text.bank_labels("pairs", ["background", "a", "b", "c"]) == [
+        *("a", "b", "c", "a and b", "a and c", "b and c")
+    ]
     general = text.bank_labels("miniature", [])
     assert len(general) >= 200 and "bell" in general
 
