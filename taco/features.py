@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from taco import clap, clip, fcclip, reading
+from taco import clap, clip, fcclip, fcclip_detectron2, reading
 from taco.cache import CacheWriter
 from taco.progress import progress
 from taco.runtime import digest, file_digest
@@ -35,13 +36,22 @@ class Models:
 
     clip: clip.FrozenCLIP
     clap: clap.FrozenCLAP
-    fcclip: fcclip.FCCLIP
+    fcclip: fcclip.FCCLIP | fcclip_detectron2.OfficialFCCLIP
 
 
 def load_models(specs: Mapping[str, Mapping[str, Any]], device: torch.device) -> Models:
     """Load the models that the configuration's ``models`` describes."""
+    head = fcclip_backend(specs["fcclip"]["backend"])
     tower = clip.load(specs["clip"], device)
-    return Models(tower, clap.load(specs["clap"], device), fcclip.load(specs["fcclip"], tower, device))
+    return Models(tower, clap.load(specs["clap"], device), head.load(specs["fcclip"], tower, device))
+
+
+def fcclip_backend(name: str) -> ModuleType:
+    """The module that loads FC-CLIP by the name of a backend; raises before any work where that is not installed."""
+    if name == "detectron2":
+        fcclip_detectron2.require()
+        return fcclip_detectron2
+    return fcclip
 
 
 def model_digests(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
