@@ -70,6 +70,12 @@ def _finish(figure: Figure, title: str, note: str, suite: str) -> Figure:
     return figure
 
 
+def _legend_above(figure: Figure, ax: Axes) -> None:
+    """One legend for all panels, on the title's line: it can cover no point."""
+    handles, names = ax.get_legend_handles_labels()
+    figure.legend(handles, names, loc="upper right", ncols=len(names), columnspacing=1.2, borderpad=0)
+
+
 def _panels(count: int, height: float, **options: object) -> tuple[Figure, list[Axes]]:
     style()
     figure, axes = plt.subplots(
@@ -118,15 +124,15 @@ def ablations(values: pd.DataFrame, suite: str, task: str = "ade_sp") -> Figure:
                 capsize=2.5,
             )
             if len(numbers) > 1:
-                spread = np.linspace(-0.22, 0.22, len(numbers))
-                ax.plot(numbers, position + spread, "o", markersize=3, mfc="none", mec=colour, mew=0.7)
+                below = np.full(len(numbers), position - 0.32)
+                ax.plot(numbers, below, "o", markersize=3, mfc="none", mec=colour, mew=0.7)
         ax.set(xlabel=f"{TASKS[task].title} {metric} (%)")
         ax.set_yticks(range(len(names)), list(names))
         ax.grid(axis="x", linewidth=0.4)
         sns.despine(ax=ax)
     samples, seeds = int(values["n_samples"][values["task"] == task].iloc[0]), values["seed"].max() + 1
     note = (
-        f"Diamond: mean; bar: population standard deviation; circles: single seeds (n = {seeds}; A-FC-CLIP is "
+        f"Diamond: mean; bar: population standard deviation; circles below: single seeds (n = {seeds}; A-FC-CLIP is "
         f"deterministic). {samples} images."
     )
     return _finish(figure, f"Ablations on {TASKS[task].title}", note, suite)
@@ -156,7 +162,7 @@ def thresholds(rows: pd.DataFrame, suite: str) -> Figure:
         ax.grid(linewidth=0.4)
         sns.despine(ax=ax)
     axes[0].set(ylabel="mask-IoU (%)", ylim=(0, None))
-    axes[0].legend()
+    _legend_above(figure, axes[0])
     note = "Line: mean over seeds; band: population standard deviation; marker: best threshold, which tables report."
     return _finish(figure, "mask-IoU against the threshold", note, suite)
 
@@ -192,7 +198,7 @@ def confidence(rows: pd.DataFrame, suite: str, seed: int = 0) -> Figure:
         ax.grid(linewidth=0.4)
         sns.despine(ax=ax)
     axes[0].set(ylabel="mask-IoU (%)", ylim=(0, 100))
-    axes[0].legend()
+    _legend_above(figure, axes[0])
     note = (
         f"Confidence: probability of CLAP's most likely class of the dataset's own list; the images in {BINS} equal "
         "parts by it; means over seeds and images, 95 % bootstrap intervals by clip."
@@ -263,7 +269,7 @@ def classes(rows: pd.DataFrame, suite: str) -> Figure:
         ax.set(xlabel="mask-IoU (%)", title=f"{TASKS[task].title} (n = {len(named)})", xlim=(0, 100))
         ax.grid(linewidth=0.4)
         sns.despine(ax=ax)
-    axes[-1].legend(loc="lower right")
+    _legend_above(figure, axes[0])
     note = "Mean over a class's images (their number in brackets) and seeds, at the whole set's best threshold; sorted by TACO."
     return _finish(figure, "mask-IoU by class", note, suite)
 

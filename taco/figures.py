@@ -54,6 +54,11 @@ def style() -> None:
             "legend.fontsize": 6.5,
             "legend.frameon": False,
             "axes.linewidth": 0.6,
+            **{
+                f"{axis}tick.major.{key}": value
+                for axis in "xy"
+                for key, value in (("width", 0.6), ("size", 3))
+            },
             "pdf.fonttype": 42,
             "svg.fonttype": "none",
             "svg.hashsalt": "taco",

@@ -8,14 +8,15 @@ import pandas as pd
 from job import run
 
 from taco import aggregate, exhibits, figures
+from taco.aggregate import TASKS
 from taco.cache import open_cache
 from taco.examples import open_sources
 
 log = logging.getLogger("taco")
 
 
-def traces(paths):
-    """Objective of the proposed method by dataset: (steps, values [R, S, L])."""
+def traces(paths, rows):
+    """Objective of the proposed method by dataset's title: (steps, values [R, S, L])."""
     parts = {}
     for path in paths:
         with open_cache(path, "factors", {"variant": "proposed"}, verify=False) as cache:
@@ -23,9 +24,11 @@ def traces(paths):
             parts.setdefault(cache.attributes["dataset"], []).append(
                 (cache.attributes["objective_steps"], values)
             )
-    titles = {task.lower(): options.title for task, options in aggregate.TASKS.items()}
+    # A dataset of two tasks bears the first one's title.
+    pairs = set(zip(rows["dataset"], rows["task"], strict=True))
+    titles = {dataset: TASKS[task].title for task in reversed(TASKS) for dataset, of in pairs if of == task}
     return {
-        titles.get(name, name.upper()): (
+        titles[name]: (
             shards[0][0],
             np.concatenate([values for _, values in shards], axis=1),
         )
@@ -50,7 +53,7 @@ def main(snakemake):
             ),
             rows=rows,
             histograms=aggregate.load_histograms(inputs.histograms),
-            traces=traces(inputs.factors),
+            traces=traces(inputs.factors, rows),
             steps=pd.read_csv(inputs.steps),
             n_rows=params.settings["figures"]["rows"],
             seed=params.settings["seed"],
