@@ -13,6 +13,27 @@ from jsonschema import Draft202012Validator
 
 Config = Mapping[str, Any]
 
+# Tasks without which a table or figure cannot be made; one that is not named here takes the tasks that there are.
+TABLE_TASKS = {
+    "table1": {"s4", "ms3", "ade_sp", "avss", "ade_sp_semantic"},
+    "table2": {"s4", "ms3"},
+    "table3": {"ade_sp"},
+    "table4": {"s4", "ms3", "ade_sp"},
+    "table5": {"avss", "ade_sp_semantic"},
+}
+FIGURE_TASKS = {
+    "overview": {"s4", "ms3", "ade_sp"},
+    "figure4": {"s4", "ade_sp"},
+    "figure5": {"ms3"},
+    "figure6": {"ade_sp"},
+    "figure7": {"avss"},
+    "figure8": {"ade_sp"},
+    "figure9": {"ms3"},
+    "figure10": {"ms3"},
+    "ablations": {"ade_sp"},
+    "words": {"ms3"},
+}
+
 
 class ConfigError(ValueError):
     """The configuration breaks its schema, or its parts do not fit together; lists every problem."""
@@ -47,23 +68,32 @@ def check(config: Config, schema: str | Path) -> None:
 
 
 def settle(config: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the tasks that an overlay sets to null; call it on the merged configuration, before `check`.
+    """Leave out the tasks that an overlay sets to null, with the tables and figures that need them.
 
-    Mappings merge key by key, so this is how an overlay takes a task away: ``tasks: {avss: null}``. A dataset that no
-    other task uses is then neither asked for nor read.
+    Call it on the merged configuration, before `check`. Mappings merge key by key, so this is how an overlay takes a
+    task away: ``tasks: {avss: null}``. A dataset that no other task uses is then neither asked for nor read.
 
     Parameters
     ----------
     config : dict
-        Changed in place.
+        Changed in place, where a task is null.
 
     Returns
     -------
     dict
         The same one.
     """
-    if isinstance(config.get("tasks"), Mapping):
-        config["tasks"] = {name: task for name, task in config["tasks"].items() if task is not None}
+    tasks = config.get("tasks")
+    if not isinstance(tasks, Mapping) or None not in tasks.values():
+        return config
+    config["tasks"] = {name: task for name, task in tasks.items() if task is not None}
+    lost = {name for name, task in tasks.items() if task is None}
+    for section, needs in (("tables", TABLE_TASKS), ("figures", FIGURE_TASKS)):
+        which = config[section]["which"]
+        config[section] = {
+            **config[section],
+            "which": [name for name in which if not lost & needs.get(name, set())],
+        }
     return config
 
 

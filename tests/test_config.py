@@ -247,8 +247,26 @@ def test_an_overlay_leaves_tasks_out_by_null(config):
     suites.check(some, SCHEMA)
     assert list(some["tasks"]) == ["s4", "ms3"]
     assert suites.used_datasets(some) == ["s4", "ms3"]
+    assert some["tables"]["which"] == ["table2"]
+    assert not {"overview", "figure6", "figure7", "ablations"} & set(some["figures"]["which"])
+    assert {"figure5", "figure9", "confidence"} <= set(some["figures"]["which"])
+    one = suites.settle(suites.overlay(config, {"tasks": dict.fromkeys(set(config["tasks"]) - {"s4"})}))
+    suites.check(one, SCHEMA)
     none = suites.settle(suites.overlay(config, {"tasks": dict.fromkeys(config["tasks"])}))
     assert "tasks" in problems(none)
+
+
+def test_without_null_nothing_is_left_out(config):
+    assert suites.settle(copy.deepcopy(config)) == config
+
+
+def test_tables_and_figures_need_the_tasks_that_they_show(config):
+    from taco.tables import SPECS
+
+    for name, spec in SPECS.items():
+        assert suites.TABLE_TASKS[name] == {task for task, _ in spec.columns}
+    assert set(suites.FIGURE_TASKS) <= set(config["figures"]["which"])
+    assert set().union(*suites.FIGURE_TASKS.values()) <= set(TASKS)
 
 
 def test_a_dataset_knows_its_folder_and_frames(config):
