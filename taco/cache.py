@@ -24,7 +24,7 @@ import hdf5plugin  # noqa: F401  (registers the filters, for reading too)
 import numpy as np
 
 from taco.runtime import digest, partial_path, publish
-from taco.storage import COMPRESSION, COMPRESSIONS, STORAGES, Quantised
+from taco.storage import COMPRESSION, COMPRESSIONS, STORAGES, Logarithmic
 
 SCHEMA = 2
 KINDS = ("features", "proposals", "text", "factors", "examples")
@@ -159,7 +159,7 @@ class CacheWriter:
 class CachedArray:
     """One dataset of an open cache: ``array[i]`` reads the sample at position ``i`` as a numpy array, checked."""
 
-    def __init__(self, dataset: h5py.Dataset, storage: Quantised | None, digests: np.ndarray | None):
+    def __init__(self, dataset: h5py.Dataset, storage: Logarithmic | None, digests: np.ndarray | None):
         self._dataset = dataset
         self._storage = storage
         self._digests = digests
@@ -173,6 +173,11 @@ class CachedArray:
     def dtype(self) -> np.dtype:
         """Type of what is read."""
         return np.dtype(np.float16) if self._storage else self._dataset.dtype
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size on disk of all samples."""
+        return self._dataset.id.get_storage_size()
 
     def __len__(self) -> int:
         return len(self._dataset)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from taco.cache import SCHEMA, CacheError, CacheWriter, open_cache
-from taco.storage import COMPRESSIONS
+from taco.storage import COMPRESSIONS, STORAGES
 
 IDS = ["clip/1", "clip/2", "ümlaut"]
 
@@ -74,8 +74,8 @@ def test_every_compression_keeps_every_bit(path, compression):
         assert all(np.array_equal(cache["masks"][i], array * i) for i in range(len(IDS)))
 
 
-def test_quantised_logits_are_within_half_a_step_and_keep_their_sign(path):
-    logits = np.random.default_rng(0).normal(0, 6, (4, 24, 24)).astype(np.float16)
+def test_logits_in_bytes_are_within_half_a_step_and_keep_their_sign(path):
+    logits = np.random.default_rng(0).normal(0, 12, (4, 24, 24)).astype(np.float16)
     with CacheWriter(path, "proposals", IDS, {}, storage={"masks": "uint8"}) as writer:
         for index in range(len(IDS)):
             writer.put("masks", index, logits)
@@ -86,12 +86,20 @@ def test_quantised_logits_are_within_half_a_step_and_keep_their_sign(path):
         found = cache["masks"][1]
         assert cache["masks"].dtype == found.dtype == np.float16
         np.testing.assert_array_equal(cache["pooled"][1], logits)
-    rounding = 8 * 2**-11  # of float16 at 8
-    assert np.abs(found.astype(float) - np.clip(logits, -8, 8).astype(float)).max() <= 8 / 255 + rounding
+    inside = np.clip(logits, -32, 32).astype(float)
+    half_a_step = (np.abs(inside) + 2) * np.expm1(np.log1p(16) / 255)
+    assert (np.abs(found - inside) <= half_a_step + 0.016).all()  # and half-precision's rounding at 32
     np.testing.assert_array_equal(found > 0, logits > 0)
 
 
-def test_quantised_and_whole_logits_are_told_apart(path):
+def test_a_step_is_read_and_written_as_itself():
+    storage = STORAGES["uint8"]
+    steps = storage.steps()
+    assert (np.diff(steps) > 0).all() and (steps[0], steps[-1]) == (-32, 32)
+    np.testing.assert_array_equal(storage.encode(steps), np.arange(256))
+
+
+def test_logits_in_bytes_and_whole_ones_are_told_apart(path):
     with CacheWriter(path, "proposals", IDS[:1], {}, storage={"masks": "float16"}) as writer:
         writer.put("masks", 0, np.zeros((2, 2), dtype=np.float16))
     with pytest.raises(CacheError, match="expected storage {'masks': 'uint8'}, found {'masks': 'float16'}"):
