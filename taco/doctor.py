@@ -15,6 +15,8 @@ from taco.sources import GIGA, SOUNDS, Lock, Source, StagingError, lock_path, re
 
 PRESENT, MISSING, CORRUPT, UNLICENSED = "present", "missing", "corrupt", "unlicensed"
 COLOURS = {PRESENT: "green", MISSING: "yellow", CORRUPT: "red", UNLICENSED: "magenta"}
+COLUMNS = ("status", "place", "needed by", "source", "licence", "remark")
+WIDE = 160
 
 
 class NotReadyError(StagingError):
@@ -148,13 +150,15 @@ def _verified(source: Source | None, place: Path, settings: staging.Settings, qu
 def _step(source: Source | None, place: Path, settings: staging.Settings) -> str:
     if source is None:
         return f"Place it at {place}, or correct the configuration."
-    if not source.origins:
-        return staging.by_hand(source)
-    terms = ""
+    if source.origins:
+        size = f" (about {source.size / GIGA:.1f} GB)" if source.size >= GIGA / 10 else ""
+        step = f"Run `snakemake stage` with your configuration; it comes from {source.origins[0]}{size}."
+        step += f" Terms: {source.terms}" if source.agreement else ""
+    else:
+        step = staging.by_hand(source)
     if source.agreement and source.name not in settings.accepted_terms:
-        terms = f" Terms: {source.terms} If you agree, add {source.name} to staging.accepted_terms first."
-    size = f" (about {source.size / GIGA:.1f} GB)" if source.size >= GIGA / 10 else ""
-    return f"Run `snakemake stage` with your configuration; it comes from {source.origins[0]}{size}.{terms}"
+        step += f" If you agree, add {source.name} to staging.accepted_terms first."
+    return step
 
 
 def _repair(source: Source | None, place: Path) -> str:
@@ -191,22 +195,28 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def show(findings: Iterable[Finding], suite: str, console: Console | None = None) -> None:
-    """Print the table, and below it one step per problem."""
+    """Print the table, and below it one step per problem.
+
+    A terminal too narrow for all columns shows those that tell what is where; what is not a terminal counts as wide.
+    """
     console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)
     findings = list(findings)
     table = Table(title=f"What the {suite} suite needs", title_justify="left", expand=False)
-    for column in ("needed by", "status", "place", "source", "licence", "remark"):
+    columns = COLUMNS if console.width >= WIDE else COLUMNS[:3]
+    for column in columns:
         table.add_column(column, overflow="fold")
     for finding in findings:
         remark = finding.remark if finding.status != CORRUPT else "see below"
-        cells = (finding.place, finding.source, finding.licence, remark)
-        status = Text(finding.status, COLOURS[finding.status])
-        table.add_row(finding.need, status, *map(Text, cells))
+        cells = (finding.place, finding.need.replace(", ", "\n"), finding.source, finding.licence, remark)
+        row = (Text(finding.status, COLOURS[finding.status]), *map(Text, cells))
+        table.add_row(*row[: len(columns)])
     console.print(table)
     problems = [finding for finding in findings if finding.status != PRESENT]
     for number, finding in enumerate(problems, 1):
         text = f"{number}. {finding.place} is {finding.status}: {finding.remark.rstrip('.')}. {finding.step}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
     free = shutil.disk_usage(".").free / GIGA
     verdict = f"{len(problems)} of {len(findings)} need attention" if problems else "The suite can run"
     console.print(f"{verdict}. Free on this disk: {free:.0f} GB.", highlight=False)
