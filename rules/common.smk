@@ -120,6 +120,16 @@ def all_factors(wildcards):
     ]
 
 
+def validation_scores(wildcards):
+    """Scores over settings of all tasks; the split that results are reported on must not choose settings."""
+    if config["split"] != "val":
+        raise WorkflowError(
+            "The target `sensitivity` is for choosing settings, on the validation split; the configuration says split: "
+            f"{config['split']}. Run it with --config split=val suite={config['suite']}-val"
+        )
+    return expand(f"results/{config['suite']}/sensitivity/{{task}}.csv", task=config["tasks"])
+
+
 def example_factors(wildcards, task, sound):
     """Factor files of a task's proposed method, or of its control with exchanged sounds (none without one)."""
     options = config["tasks"][task]

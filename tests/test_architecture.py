@@ -38,6 +38,7 @@ ALLOWED = {
     "taco.fcclip_detectron2": FLOOR | {"taco.weights", "taco.fcclip_weights", "taco.clip", "taco.fcclip"},
     "taco.resampling": set(),
     "taco.stimuli": {"taco.controls"},
+    "taco.sensitivity": {"taco.aggregate", "taco.figures", "taco.pages", "taco.tables"},
     "taco.costs": {"taco.aggregate", "taco.cache"},
     "taco.predictions": set(),
     "taco.aggregate": FLOOR | {"taco.metrics", "taco.predictions", "taco.resampling"},

@@ -1,0 +1,196 @@
+"""How scores depend on the solver's settings, one at a time, on the validation split: trials, table, figure. No torch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from taco.aggregate import TASKS
+from taco.figures import WIDTH, footer, style
+from taco.pages import Grid, Page
+from taco.tables import number, suite_title
+
+PARAMETERS = {"n_components": "K", "beta_penalty": "β_p", "steps": "steps"}
+METRICS = {"binary": "mask-IoU", "pooled": "mIoU", "semantic": "mIoU"}
+COLUMNS = (
+    *("table", "dataset", "metric", "parameter", "setting", "own"),
+    *("mean", "std", "n_seeds", "n_samples", "split", "source"),
+)
+AVERAGE = "mean of tasks"
+MARKERS = "osv^Dp"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of the solver.
+
+    Attributes
+    ----------
+    solver : dict
+        Its settings.
+    points : tuple of (str, value)
+        The (parameter, value) pairs that it stands for; with checkpoints, each of its numbers of steps.
+    """
+
+    solver: Mapping[str, Any]
+    points: tuple[tuple[str, float], ...]
+
+    def shown_as(self, steps: int) -> Iterator[tuple[str, float]]:
+        """The pairs that the result after so many steps stands for."""
+        for parameter, value in self.points:
+            if parameter != "steps" or value == steps:
+                yield parameter, value
+
+
+def trials(solver: Mapping[str, Any], grid: Mapping[str, Sequence[float]]) -> list[Trial]:
+    """Runs that cover a grid, one setting changed at a time; a run that several ask for is made once.
+
+    Parameters
+    ----------
+    solver : mapping
+        The suite's own settings.
+    grid : mapping parameter → values
+        Keys of `PARAMETERS`. All numbers of steps are checkpoints of one run, as long as the greatest.
+
+    Returns
+    -------
+    list of Trial
+
+    Examples
+    --------
+    >>> found = trials({"n_components": 8, "beta_penalty": 1.0, "steps": 9}, {"n_components": [4, 8], "steps": [5, 20]})
+    >>> [(t.solver["n_components"], t.solver["steps"], t.points) for t in found]
+    [(4, 9, (('n_components', 4),)), (8, 9, (('n_components', 8),)), (8, 20, (('steps', 5), ('steps', 20)))]
+    """
+    points: dict[tuple, list] = {}
+    for parameter, values in grid.items():
+        for value in values if parameter != "steps" else ():
+            changed = {**solver, parameter: type(solver[parameter])(value)}
+            points.setdefault(tuple(changed[key] for key in grid), []).append((parameter, value))
+    made = [
+        Trial({**solver, **dict(zip(grid, key, strict=True))}, tuple(found)) for key, found in points.items()
+    ]
+    if grid.get("steps"):
+        steps = sorted(grid["steps"])
+        longest = {**solver, "steps": steps[-1], "checkpoints": tuple(steps)}
+        made.append(Trial(longest, tuple(("steps", value) for value in steps)))
+    return made
+
+
+def table(values: pd.DataFrame, own: Mapping[str, float], suite: str, split: str) -> pd.DataFrame:
+    """Mean and population std over seeds of each task's metric, and the mean of the tasks, for each setting.
+
+    Parameters
+    ----------
+    values : DataFrame
+        `taco.aggregate.per_seed` of all tasks, with ``parameter`` and ``setting``.
+    own : mapping parameter → value
+        The suite's own settings; ``own`` marks their rows.
+    suite, split : str
+
+    Returns
+    -------
+    DataFrame with `COLUMNS`, percent
+    """
+    wanted = values["metric"] == values["task"].map(lambda task: METRICS[TASKS[task].kind])
+    values = values[wanted].assign(dataset=lambda frame: [TASKS[task].title for task in frame["task"]])
+    seeds = values.groupby(["parameter", "setting", "seed"])
+    average = seeds.agg(value=("value", "mean"), n_samples=("n_samples", "sum")).reset_index()
+    values = pd.concat([values, average.assign(dataset=AVERAGE, metric="score")])
+    keys = ["dataset", "metric", "parameter", "setting"]
+    frame = values.groupby(keys, sort=False).agg(
+        mean=("value", lambda x: 100 * x.mean()),
+        std=("value", lambda x: 100 * x.std(ddof=0)),
+        n_seeds=("value", "size"),
+        n_samples=("n_samples", "first"),
+    )
+    frame = frame.reset_index()
+    frame["own"] = [own[p] == value for p, value in zip(frame["parameter"], frame["setting"], strict=True)]
+    source = f"measured: {suite} suite"
+    return frame.assign(table="sensitivity", split=split, source=source)[list(COLUMNS)]
+
+
+def _note(frame: pd.DataFrame) -> str:
+    images = frame[frame["dataset"] != AVERAGE].groupby("dataset", sort=False)["n_samples"].first()
+    return (
+        f"Split: {frame['split'].iloc[0]}. TACO with each task's default word bank; one setting is changed at a time, the "
+        f"others stay at the suite's own. Numbers of steps are checkpoints of one run. n = {frame['n_seeds'].iloc[0]} seeds; "
+        "images: " + ", ".join(f"{name} {n}" for name, n in images.items()) + "."
+    )
+
+
+def page(frame: pd.DataFrame, suite: str) -> Page:
+    """The table as Markdown and LaTeX: a line for each setting, the best of each parameter and column in bold."""
+    names = list(frame["dataset"].unique())
+    metrics = frame.groupby("dataset")["metric"].first()
+    best = frame.groupby(["dataset", "parameter"])["mean"].transform("max")
+    texts = [number(row["mean"], row["std"]) for row in frame.to_dict("records")]
+    frame = frame.assign(
+        text=[f"**{t}**" if top else t for t, top in zip(texts, frame["mean"] == best, strict=True)]
+    )
+    lines = []
+    for (parameter, setting), part in frame.groupby(["parameter", "setting"], sort=False):
+        cells = dict(zip(part["dataset"], part["text"], strict=True))
+        mark = " (own)" if part["own"].iloc[0] else ""
+        lines.append([PARAMETERS[parameter], f"{setting:g}{mark}", *(cells.get(name, "") for name in names)])
+    head = [("", "Setting"), ("", "Value"), *((name, metrics[name]) for name in names)]
+    notes = [
+        "Percent; mean ± population standard deviation over seeds. Best of each setting and column in bold. "
+        + _note(frame),
+        "(own): the value that the suite uses. It is chosen by the mean of the tasks, together with the computing time.",
+    ]
+    title = "Scores against the solver's settings"
+    return Page("sensitivity", title, suite_title(suite), [Grid(head, lines, left=2)], notes)
+
+
+def figure(frame: pd.DataFrame, suite: str) -> Figure:
+    """Scores of all tasks against each setting: a panel for each, the suite's own value marked.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `table`.
+    suite : str
+    """
+    style()
+    shown = [name for name in PARAMETERS if name in set(frame["parameter"])]
+    drawing, axes = plt.subplots(
+        1, len(shown), figsize=(WIDTH, 2.9), sharey=True, squeeze=False, layout="constrained"
+    )
+    names = list(frame["dataset"].unique())
+    colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True)) | {AVERAGE: "0.1"}
+    for ax, parameter in zip(axes[0], shown, strict=True):
+        part = frame[frame["parameter"] == parameter]
+        settings = np.sort(part["setting"].unique())
+        for marker, name in zip(MARKERS, names, strict=False):
+            line = part[part["dataset"] == name].sort_values("setting")
+            ax.errorbar(
+                np.searchsorted(settings, line["setting"]),
+                line["mean"],
+                yerr=line["std"],
+                color=colours[name],
+                marker=marker,
+                linestyle="--" if name == AVERAGE else "-",
+                markersize=3.5,
+                linewidth=1,
+                capsize=1.5,
+                label=f"{name}, {line['metric'].iloc[0]}" if name != AVERAGE else name,
+            )
+        for place in np.flatnonzero(np.isin(settings, part.loc[part["own"], "setting"])):
+            ax.axvline(place, color="0.6", linewidth=4, alpha=0.35, zorder=0)
+        ax.set(xlabel=PARAMETERS[parameter].replace("β_p", r"$\beta_p$"))
+        ax.set_xticks(range(len(settings)), [f"{value:g}" for value in settings])
+        ax.grid(axis="y", linewidth=0.4)
+        sns.despine(ax=ax)
+    axes[0][0].set(ylabel="score (%)")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside upper left", ncols=len(names), columnspacing=1)
+    drawing.suptitle("Scores against the solver's settings", x=0.01, ha="left", fontsize=9, weight="bold")
+    note = _note(frame) + " Bars: population standard deviation; grey: the suite's own value."
+    drawing.supxlabel(footer(suite, note), x=0.01, ha="left", fontsize=6.5, color="0.25")
+    return drawing
