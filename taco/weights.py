@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+from taco import keys
 from taco.runtime import file_digest
 
 LOCK = Path("config/weights.lock.yaml")
@@ -76,7 +77,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     Raises
     ------
     WeightsError
-        When the file is missing, differs from the lock file's digest, or holds no table of tensors.
+        When the file is missing, differs from the lock file's digest, holds no table of tensors, or is named like an
+        official file and holds other tensors (see `taco.keys`).
     """
     path = Path(path)
     if not path.is_file():
@@ -95,7 +97,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path}: expected a table of tensors, found {_describe(state)}. Check that it is the right file."
         )
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    check_list(path, state)
+    return state
 
 
 def _describe(state: object) -> str:
@@ -121,18 +125,30 @@ def check_digest(path: str | Path, lock: str | Path | None = None) -> None:
         )
 
 
+def check_list(path: str | Path, state: Mapping[str, Tensor]) -> None:
+    """Raise `WeightsError` where an official file's tensors are not those that `taco.keys` lists for its name."""
+    listed = keys.list_of(path)
+    if listed.is_file():
+        expected, optional = keys.read(listed)
+        if found := keys.differences(_shapes(state), expected, optional):
+            raise WeightsError(
+                f"{path}: expected the {len(expected)} tensors that {listed} lists, found {found}. This is not the "
+                f"official file of that name. {STAGING}."
+            )
+
+
 def check_state(path: str | Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raise `WeightsError` unless both hold the same keys with the same shapes."""
-    problems = {
-        "missing": sorted(set(expected) - set(state)),
-        "unknown": sorted(set(state) - set(expected)),
-        "of another shape": sorted(
-            k for k in set(state) & set(expected) if state[k].shape != expected[k].shape
-        ),
-    }
-    found = [f"{len(keys)} {what} ({', '.join(keys[:5])})" for what, keys in problems.items() if keys]
-    if found:
-        raise WeightsError(
-            f"{path}: expected the {len(expected)} tensors of the configured model, found {'; '.join(found)}. "
-            "Check that weights and architecture in the config belong together."
+    if found := keys.differences(_shapes(state), _shapes(expected)):
+        hint = (
+            "The file is the official one, so a library's names have changed: install the locked versions (uv sync)"
+            if keys.list_of(path).is_file()
+            else f"Check that weights and architecture in the config belong together. {STAGING}"
         )
+        raise WeightsError(
+            f"{path}: expected the {len(expected)} tensors of the configured model, found {found}. {hint}."
+        )
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

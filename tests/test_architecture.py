@@ -19,7 +19,8 @@ RULES = sorted([ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
 FLOOR = {"taco.runtime"}
 ALLOWED = {
     "taco.runtime": set(),
-    "taco.weights": FLOOR,
+    "taco.keys": set(),
+    "taco.weights": FLOOR | {"taco.keys"},
     "taco.conmf": FLOOR,
     "taco.metrics": FLOOR,
     "taco.media": FLOOR,
@@ -85,7 +86,7 @@ ALLOWED = {
     "taco.staging": {
         *("taco.archives", "taco.downloads", "taco.hub", "taco.sounds", "taco.sources", "taco.transfers"),
     },
-    "taco.doctor": {"taco.sounds", "taco.sources", "taco.staging", "taco.suites", "taco.transfers"},
+    "taco.doctor": {"taco.sounds", "taco.sources", "taco.staging", "taco.suites"},
     "taco.text": FLOOR | {"taco.cache", "taco.miniature"},
 }
 WITHOUT_TORCH = (
