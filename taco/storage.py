@@ -17,6 +17,7 @@ COMPRESSIONS: dict[str, Mapping[str, Any]] = {
     "gzip, shuffle": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
     "lzf, shuffle": {"compression": "lzf", "shuffle": True},
     "zstd": hdf5plugin.Zstd(clevel=3),
+    "zstd 1, shuffle": {**hdf5plugin.Zstd(clevel=1), "shuffle": True},
     "zstd, shuffle": {**hdf5plugin.Zstd(clevel=3), "shuffle": True},
     "bitshuffle, lz4": hdf5plugin.Bitshuffle(cname="lz4"),
     "bitshuffle, zstd": hdf5plugin.Bitshuffle(cname="zstd", clevel=3),
@@ -26,7 +27,7 @@ COMPRESSIONS: dict[str, Mapping[str, Any]] = {
         cname="zstd", clevel=3, filters=hdf5plugin.Blosc2.BITSHUFFLE
     ),
 }
-COMPRESSION = "blosc, zstd, bitshuffle"
+COMPRESSION = "zstd, shuffle"
 
 
 @dataclass(frozen=True)
