@@ -5,6 +5,7 @@ no name twice, no more bytes than allowed. The folder appears whole or not at al
 """
 
 import contextlib
+import errno
 import gzip
 import lzma
 import shutil
@@ -140,17 +141,15 @@ def _unpack_one(archive: Path, folder: Path, most_bytes: int) -> Contents:
         written = 0
         for member in listed:
             path = folder / member.name
-            if path.exists():
-                raise ArchiveError(
-                    f"{archive}: {member.name!r} was unpacked already. Remove one of the copies."
-                )
             try:
+                if path.exists():
+                    raise ArchiveError(
+                        f"{archive}: {member.name!r} was unpacked already. Remove one of the copies."
+                    )
                 path.parent.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError) as error:
-                raise _hostile(
-                    archive, member.name, "a path through another member that is a file"
-                ) from error
-            written += copy_member(opener, member, path, most_bytes - written, archive)
+                written += copy_member(opener, member, path, most_bytes - written, archive)
+            except OSError as error:
+                raise _unwritable(archive, member.name, error) from error
     return Contents(len(listed), written)
 
 
@@ -222,10 +221,23 @@ def _tar_members(handle: tarfile.TarFile, archive: Path) -> Iterator[Member]:
             yield Member(name, info.size, info)
 
 
+def _unwritable(archive: Path, name: str, error: OSError) -> StagingError:
+    """Why a member could not be written: a full disk, or a name that cannot be."""
+    if error.errno == errno.ENOSPC:
+        return DiskFullError(
+            f"{archive}: the disk became full while {name!r} was unpacked. Free some room and start again; nothing was kept."
+        )
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return _hostile(archive, name, "a path through another member that is a file")
+    return _hostile(archive, name, f"a name that cannot be written ({error.strerror})")
+
+
 def _checked(archive: Path, name: str, seen: set[str]) -> str:
     """The member's path below the folder; refuse what leaves it or comes twice."""
     path = PurePosixPath(name)
-    unsafe = path.is_absolute() or PureWindowsPath(name).drive or "\\" in name or "\0" in name
+    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+        raise _hostile(archive, name, "control characters in its name")
+    unsafe = path.is_absolute() or PureWindowsPath(name).drive or "\\" in name
     if unsafe or ".." in path.parts or not path.parts:
         raise _hostile(archive, name, "a path outside the archive's folder")
     if str(path) in seen and not name.endswith("/"):

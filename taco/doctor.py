@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taco import sounds, staging, suites, transfers
+from taco import sounds, staging, suites
 from taco.sources import GIGA, SOUNDS, Lock, Source, StagingError, lock_path, read_catalogue, source_of
 
 PRESENT, MISSING, CORRUPT, UNLICENSED = "present", "missing", "corrupt", "unlicensed"
@@ -142,8 +142,6 @@ def _verified(source: Source | None, place: Path, settings: staging.Settings, qu
         if place.is_file() and place.stat().st_size == 0:
             raise StagingError(f"{place}: expected content, found an empty file.")
         return ""
-    if place.is_file():
-        transfers.refuse_page(place, str(place), remove=False)
     return staging.verify(source, Lock.read(lock_path(settings.catalogue, source.lock)), place, quick=quick)
 
 
@@ -187,6 +185,26 @@ def _sounds(need: str, root: Path, catalogue: Mapping[str, Source]) -> list[Find
     remark = f"{len(missing)} listed sounds are not there: {names}"
     licence = source.licence if source else ""
     return [Finding(f"{need} (sounds)", MISSING, place, SOUNDS, licence, remark, step)]
+
+
+def disk(config: Mapping[str, Any]) -> list[Finding]:
+    """Whether the caches that a run writes fit on the disk; what is there already is not counted again."""
+    parts = space.estimate(config)
+    needed = max(sum(parts.values()) - space.present(config), 0)
+    free, suite, kind = space.free(config), f"results/{config['suite']}", config["features"]["proposals"]
+    counts = [space.sample_count(config, name) for name in parts]
+    masks = sum(counts) * space.sample_bytes(config)[kind]
+    remark = (
+        f"caches of {', '.join(parts)} need about {needed / GIGA:.3g} GB more ({kind} masks alone are "
+        f"{masks / GIGA:.3g} GB before compression), {free / GIGA:.3g} GB are free"
+    )
+    if needed < free:
+        return [Finding("features.proposals", PRESENT, suite, remark=remark)]
+    smaller = sum(space.estimate(config, "uint8").values()) / GIGA
+    step = f"Free some space, or make {suite} a link to a larger disk."
+    if kind != "uint8":
+        step += f" `features.proposals: uint8` needs about {smaller:.3g} GB in all."
+    return [Finding("features.proposals", MISSING, suite, remark=remark, step=step)]
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

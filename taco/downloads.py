@@ -10,7 +10,7 @@ import errno
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,6 +22,7 @@ from taco.transfers import (
     GoneError,
     Patience,
     QuotaError,
+    SizeError,
     TransientError,
     Wanted,
     brief,
@@ -67,6 +68,10 @@ def fetch(origin: Origin, part: Path, wanted: Wanted, patience: Patience | None 
                 "what has arrived is kept."
             ) from error
         raise
+    if part.stat().st_size == 0:
+        raise SizeError(
+            f"{origin}: expected {wanted.name}, found nothing: the file has no bytes. Stage again later."
+        )
     refuse_page(part, str(origin))
     check_size(part.stat().st_size, wanted, str(origin))
 
@@ -122,8 +127,14 @@ class _Guard:
             self._restart()
             raise page_error(response.raw.read(1 << 16, decode_content=True), response.url)
         offset = self._offset(response)
-        length = response.headers.get("Content-Length")
-        self.total = offset + int(length) if length is not None else None
+        length = _length(response.headers)
+        self.total = None if length is None else offset + length
+        if length is None:
+            response.headers.pop("Content-Length", None)  # nonsense, which pooch would take for a number
+            if self.wanted.sha256 is None:
+                log.warning(
+                    "%s does not say how long it is: nobody can tell whether it is whole", response.url
+                )
         if self.total is not None:
             check_size(self.total, self.wanted, response.url)
         expected = self.wanted.size or self.wanted.rough_size if self.total is None else self.total
@@ -147,6 +158,13 @@ class _Guard:
     def _restart(self) -> None:
         self.stream.truncate(0)
         _tag_path(self.part).unlink(missing_ok=True)
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    """Bytes of the body, None where the server does not say (or says nonsense, or packs them)."""
+    length = headers.get("Content-Length", "")
+    packed = headers.get("Content-Encoding", "identity") != "identity"
+    return int(length) if length.isdecimal() and not packed else None
 
 
 def _tag_path(part: Path) -> Path:

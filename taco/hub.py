@@ -27,7 +27,11 @@ def bring(origin: Origin, part: Path, wanted: Wanted) -> None:
     with network_errors(str(origin)), _hub_errors(origin):
         address = hf_hub_url(filename=file, endpoint=origin.endpoint, **place)
         # The hub's own functions try an unreachable server for half a minute; this asks once.
-        requests.head(address, timeout=(transfers.CONNECT_SECONDS, transfers.READ_SECONDS))
+        answer = requests.head(address, timeout=(transfers.CONNECT_SECONDS, transfers.READ_SECONDS))
+        if answer.ok and "text/html" in answer.headers.get("Content-Type", ""):
+            raise PageError(
+                f"{origin}: expected the hub, found a web page. Check HF_ENDPOINT and the network's login."
+            )
         known = get_hf_file_metadata(address, timeout=transfers.READ_SECONDS, endpoint=origin.endpoint)
         # The hub names large files by their sha256: a wrong one is refused before it is fetched.
         if wanted.sha256 and known.etag and SHA256.fullmatch(known.etag) and known.etag != wanted.sha256:

@@ -237,9 +237,13 @@ class Lock:
             return cls(path)
         try:
             entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
+            for entry in entries.values():
+                for record in entry.get("files", {}).values():
+                    if not re.fullmatch("[0-9a-f]{64}", record["sha256"]):
+                        raise ValueError(f"the digest {record['sha256']!r}")
+        except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise CatalogueError(
-                f"{path}: expected a lock file, found {error}. Restore it from git."
+                f"{path}: expected a lock file, found {type(error).__name__} {error}. Restore it from git."
             ) from error
         return cls(path, entries)
 

@@ -153,6 +153,8 @@ def verify(source: Source, lock: Lock, place: Path, *, quick: bool = False) -> s
         Entries of a folder are missing, or files have gone since it was unpacked.
     DigestError
         A file has another digest or size than the one recorded.
+    PageError, QuotaError
+        A file is a web page, as a login or a notice that was saved under its name.
     """
     if source.is_folder and not place.is_dir():
         raise IncompleteError(f"{place}: expected a folder, found a file. Move it away and stage again.")
@@ -166,6 +168,12 @@ def verify(source: Source, lock: Lock, place: Path, *, quick: bool = False) -> s
             "away and stage it again."
         )
     files = contents(source, place).items()
+    for _, path in files:
+        if path.stat().st_size == 0:
+            raise IncompleteError(
+                f"{path}: expected content, found an empty file. Delete it and stage again."
+            )
+        transfers.refuse_page(path, str(path), remove=False)
     unrecorded = [name for name, path in files if lock.verify(source.name, name, path, quick=quick) is None]
     if unrecorded:
         return f"no digest recorded yet for {', '.join(unrecorded)}"
@@ -207,7 +215,7 @@ def _linked(source: Source, lock: Lock, settings: Settings) -> Staged | None:
     for candidate in candidates(source, settings):
         try:
             remark = verify(source, lock, candidate)
-        except (IncompleteError, DigestError) as error:
+        except StagingError as error:
             log.warning("%s is not used: %s", candidate, error)
             continue
         lock.record(source.name, contents(source, candidate), "found on disk")

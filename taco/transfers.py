@@ -170,6 +170,11 @@ def network_errors(address: str) -> Iterator[None]:
         if isinstance(_cause(error), (NewConnectionError, ConnectTimeoutError)):
             raise UnreachableError(f"{address}: {_UNREACHABLE} {_reason(error)}.") from error
         raise TransientError(f"{address}: the transfer broke ({_reason(error)}).") from error
+    except requests.RequestException as error:
+        raise GoneError(
+            f"{address}: expected a file, found an address that leads nowhere ({_reason(error)}). Correct it in "
+            "config/sources.yaml."
+        ) from error
 
 
 _UNREACHABLE = "expected a server, found none. Check this machine's network (on a cluster, stage on a login or transfer node):"
@@ -184,8 +189,10 @@ def _cause(error: Exception) -> Exception:
 
 def _reason(error: Exception) -> str:
     """The bottom of an error in a few words, without the object that urllib3 prints before it."""
-    words = " ".join(str(_cause(error)).split())
-    return words.rpartition(">: ")[2].rpartition("): ")[2][:200].rstrip(".") or type(error).__name__
+    cause = _cause(error)
+    words = cause.args[0] if cause.args and isinstance(cause.args[0], str) else str(cause)
+    words = " ".join(words.split()).rpartition(">: ")[2].rpartition("): ")[2]
+    return words[:200].rstrip(".") or type(error).__name__
 
 
 def _status_error(address: str, status: int) -> StagingError:

@@ -1,6 +1,7 @@
 """Servers on loopback, good and bad, a working directory of one's own, and catalogues: for the tests of
 staging. `server` and `place` become fixtures in the modules that use them."""
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -117,6 +118,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def on_moved(self, _):
         self.send(b"", status=302, Location="/file")
+
+    def on_circle(self, _):
+        self.send(b"", status=302, Location="/circle")
+
+    def on_empty(self, _):
+        self.send(b"")
+
+    def on_nonsense_length(self, _):
+        self.send_response(200)
+        self.send_header("Content-Length", "many")
+        self.end_headers()
+        self.wfile.write(BODY)
+        self.close_connection = True
+
+    def on_packed(self, _):
+        """Sends packed what was asked for as it is."""
+        self.send(gzip.compress(BODY), etag=None, Content_Encoding="gzip")
 
     def on_slow(self, _):
         self.send_response(200)

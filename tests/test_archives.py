@@ -67,6 +67,9 @@ HOSTILE = {
     "zip link": (zip_link(), "a link or device"),
     "zip lies about its size": (zip_lying(), "unpacked, found|complete zip"),
     "zip cut": (zipped({"a": os.urandom(5000)})[:-400], "expected a complete zip or tar"),
+    "zip control characters": (zipped({"a\nb.txt": b"x"}), "control characters"),
+    "tar control characters": (tar_with(name="a\x1b[31m", body=b"x"), "control characters"),
+    "tar name too long": (tar_with(name="x" * 300, body=b"x"), "a name that cannot be written"),
     "tar climbs out": (tar_with(name="../out.txt", body=b"x"), "outside the archive's folder"),
     "tar absolute": (tar_with(name="/tmp/out.txt", body=b"x"), "outside the archive's folder"),
     "tar symbolic link": (tar_with(type=tarfile.SYMTYPE, linkname="/etc"), "a link or device"),
@@ -104,6 +107,18 @@ def test_unpacking_asks_for_room_first(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=99_000))
     with pytest.raises(archives.DiskFullError, match=r"unpacking a.zip"):
+        archives.unpack([tmp_path / "a.zip"], tmp_path / "out")
+    assert os.listdir(tmp_path) == ["a.zip"]
+
+
+def test_a_disk_that_becomes_full_while_unpacking_says_so(tmp_path, monkeypatch):
+    (tmp_path / "a.zip").write_bytes(zipped({"a": b"x"}))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archives, "copy_member", full)
+    with pytest.raises(archives.DiskFullError, match="became full while 'a' was unpacked"):
         archives.unpack([tmp_path / "a.zip"], tmp_path / "out")
     assert os.listdir(tmp_path) == ["a.zip"]
 

@@ -27,7 +27,7 @@ def fetch(server, kind, tmp_path, **wanted):
 # Plain addresses
 
 
-@pytest.mark.parametrize("kind", ["file", "moved"])
+@pytest.mark.parametrize("kind", ["file", "moved", "nonsense-length", "packed"])
 def test_a_file_is_fetched_whole(server, tmp_path, kind):
     assert fetch(server, kind, tmp_path).read_bytes() == BODY
 
@@ -78,6 +78,30 @@ def test_pauses_grow(server, tmp_path, caplog):
     assert waits[:3] == [0.02, 0.04, 0.08]
 
 
+def test_where_no_server_answers_few_attempts_are_enough(tmp_path, caplog):
+    with pytest.raises(transfers.UnreachableError, match="(?s)expected a server, found none.*Tried 3 times"):
+        downloads.fetch(
+            Origin("url", "http://127.0.0.1:9/x"), tmp_path / "x.part", transfers.Wanted("x"), PATIENCE
+        )
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("kind", ["hub", "drive"])
+def test_an_unreachable_hub_or_drive_is_told_as_soon(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(
+        "huggingface_hub.file_download.http_backoff", lambda **_: pytest.fail("its own patience")
+    )
+    address = {"hub": "org/model", "drive": "http://127.0.0.1:9/x"}[kind]
+    origin = Origin(kind, address, REVISION, endpoint="http://127.0.0.1:9")
+    with pytest.raises(transfers.UnreachableError, match="Tried 3 times"):
+        downloads.fetch(origin, tmp_path / "x.part", transfers.Wanted("x"), PATIENCE)
+
+
+def test_a_circle_of_redirects_is_an_address_that_leads_nowhere(server, tmp_path):
+    with pytest.raises(transfers.GoneError, match="leads nowhere"):
+        fetch(server, "circle", tmp_path)
+
+
 def test_a_slow_server_is_waited_for(server, tmp_path):
     assert fetch(server, "slow", tmp_path).read_bytes() == b"0123456789" * 4
 
@@ -95,6 +119,7 @@ def test_a_server_that_stalls_is_given_up(server, tmp_path, monkeypatch):
         ("page", transfers.PageError, "web page .'Log in'"),
         ("disguised-page", transfers.PageError, "web page .'Log in'"),
         ("quota", transfers.QuotaError, "downloaded too often"),
+        ("empty", transfers.SizeError, "the file has no bytes"),
     ],
 )
 def test_what_is_no_file_is_refused_at_once(server, tmp_path, kind, error, words):
@@ -186,6 +211,12 @@ def test_the_hub_announces_another_digest(server, place):
 def test_a_file_that_the_hub_lacks(server, place):
     with pytest.raises(transfers.GoneError, match="expected the file at this revision"):
         staging.stage("thing", catalogue({"thing": {"from": [from_hub(server)]}}))
+
+
+def test_a_page_in_place_of_the_hub_is_named(server, place):
+    origin = {"hub": "org/model", "revision": REVISION, "endpoint": f"{server.url}/page"}
+    with pytest.raises(transfers.PageError, match="Check HF_ENDPOINT"):
+        staging.stage("thing", catalogue({"thing": {"from": [origin]}}))
 
 
 def test_offline_mode_is_named(server, place, monkeypatch):

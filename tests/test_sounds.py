@@ -68,6 +68,28 @@ def test_a_damaged_shard_gives_what_it_can_and_the_rest_goes_on(server, sounds, 
     assert any("reading stops here" in message for message in caplog.messages)
 
 
+def test_sounds_that_could_not_be_looked_for_are_no_success(server, sounds):
+    root, settings = sounds
+    server.files["shards_00.tar.gz"] = b"<html><title>Log in</title></html>"
+    server.files["shards_01.tar.gz"] = shard({"b_000002.wav": b"B"})
+    with pytest.raises(StagingError, match="(?s)2 of the listed sounds are still missing.*1[.].*web page"):
+        staging.stage("vggsound", settings)
+    assert (root / "audio/b_000002.wav").read_bytes() == b"B"
+    assert not (root / "missing_sounds.txt").exists()
+    server.files["shards_00.tar.gz"] = shard({"a_000001.wav": b"A", "c_000003.wav": b"C"})
+    before = len(server.calls)
+    assert staging.stage("vggsound", settings).remark == "every listed sound is there"
+    assert not [call for call in server.calls[before:] if "shards_01" in call[1]]
+
+
+def test_without_ffmpeg_no_shard_is_fetched(server, sounds, monkeypatch):
+    monkeypatch.setattr(staging.sounds.shutil, "which", lambda _: None)
+    server.files["shards_00.tar.gz"] = shard({"a_000001.wav": b"A"})
+    with pytest.raises(StagingError, match="expected the program ffmpeg"):
+        staging.stage("vggsound", sounds[1])
+    assert not server.calls
+
+
 def test_shards_on_disk_are_used_and_kept(server, sounds, place):
     settings = sounds[1]
     (place / "cluster/vggsound").mkdir(parents=True)

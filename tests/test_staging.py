@@ -15,6 +15,7 @@ from taco import staging, transfers
 from taco.sources import (
     CatalogueError,
     DigestError,
+    IncompleteError,
     Lock,
     StagingError,
     brought_by,
@@ -61,6 +62,40 @@ def test_what_stands_in_its_place_is_verified_not_fetched(server, place):
     with pytest.raises(DigestError, match="delete it and stage it again"):
         staging.stage("thing", settings)
     assert len(server.calls) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "words"),
+    [(b"", IncompleteError, "an empty file"), (QUOTA_PAGE, transfers.QuotaError, "downloaded too often")],
+)
+def test_what_is_no_file_is_not_recorded_from_its_place(place, body, error, words):
+    settings = catalogue({"thing": {}})
+    Path("data").mkdir()
+    Path("data/thing.bin").write_bytes(body)
+    with pytest.raises(error, match=words):
+        staging.stage("thing", settings)
+    assert not Path("config/weights.lock.yaml").exists()
+    assert Path("data/thing.bin").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[1]",
+        "thing: 5",
+        "thing: {files: [a]}",
+        "thing: {files: {a: {}}}",
+        "thing: {files: {a: {sha256: 1}}}",
+    ],
+)
+def test_a_spoilt_lock_file_is_named(place, text):
+    settings = catalogue({"thing": {}})
+    Path("config/weights.lock.yaml").write_text(text)
+    with pytest.raises(
+        CatalogueError, match="(?s)weights.lock.yaml: expected a lock file.*Restore it from git"
+    ):
+        staging.stage("thing", settings)
 
 
 def test_entries_of_other_jobs_survive(place):
