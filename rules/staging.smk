@@ -85,6 +85,6 @@ rule doctor:
     params:
         code=digest("doctor"),
         state=doctor.fingerprint(config),
-        settings=settings("staging", "models", "banks", "datasets", "tasks"),
+        settings=settings("staging", "models", "banks", "datasets", "tasks", "features", "limit"),
     script:
         "../workflow_scripts/doctor.py"

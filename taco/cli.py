@@ -56,7 +56,7 @@ def doctor(
     except suites.ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    findings = checks.examine(config, quick=quick)
+    findings = checks.examine(config, quick=quick) + checks.disk(config)
     checks.show(findings, config["suite"])
     raise typer.Exit(checks.exit_code(findings))
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taco import sounds, staging, suites
+from taco import sounds, space, staging, suites
 from taco.sources import GIGA, SOUNDS, Lock, Source, StagingError, lock_path, read_catalogue, source_of
 
 PRESENT, MISSING, CORRUPT, UNLICENSED = "present", "missing", "corrupt", "unlicensed"
@@ -189,7 +189,10 @@ def _sounds(need: str, root: Path, catalogue: Mapping[str, Source]) -> list[Find
 
 def disk(config: Mapping[str, Any]) -> list[Finding]:
     """Whether the caches that a run writes fit on the disk; what is there already is not counted again."""
-    parts = space.estimate(config)
+    try:
+        parts = space.estimate(config)
+    except FileNotFoundError:  # a description of a model, which `examine` reports
+        return []
     needed = max(sum(parts.values()) - space.present(config), 0)
     free, suite, kind = space.free(config), f"results/{config['suite']}", config["features"]["proposals"]
     counts = [space.sample_count(config, name) for name in parts]

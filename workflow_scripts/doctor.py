@@ -14,7 +14,7 @@ log = logging.getLogger("taco")
 
 
 def main(snakemake):
-    findings = doctor.examine(snakemake.config)
+    findings = doctor.examine(snakemake.config) + doctor.disk(snakemake.config)
     text = io.StringIO()
     doctor.show(findings, snakemake.config["suite"], Console(file=text, width=160))
     log.log(logging.WARNING if doctor.exit_code(findings) else logging.INFO, "\n%s", text.getvalue())

@@ -1,0 +1,96 @@
+"""How much disk a suite's features and proposals will take, from its configuration alone; nothing is loaded."""
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from taco import suites
+
+# What compression leaves of each part, measured on full-size samples (`taco bench caches`) and rounded up.
+KEPT = {"float16": 0.65, "uint8": 0.55, "other": 0.9}
+FRAMES_OF_A_CLIP = {"s4": 5, "ms3": 5, "avss": 10, "ade": 1}
+PADDING_MULTIPLE = 32
+HEADS_SCALE = (
+    4  # a ConvNeXt's and an HTS-AT's first stage, and the masks, lie at a quarter of the input's resolution
+)
+
+
+def estimate(config: Mapping[str, Any], proposals: str | None = None) -> dict[str, int]:
+    """Bytes on disk of each dataset's features and proposals together.
+
+    Parameters
+    ----------
+    config : mapping
+    proposals : {"float16", "uint8"}, optional
+        In place of the configuration's ``features.proposals``.
+
+    Returns
+    -------
+    dict
+        By dataset, of those that some task uses and whose number of samples the configuration knows.
+    """
+    kind = proposals or config["features"]["proposals"]
+    counts = {name: sample_count(config, name) for name in suites.used_datasets(config)}
+    sizes = sample_bytes(config)
+    one = sizes[kind] * KEPT[kind] + sizes["other"] * KEPT["other"]
+    return {name: round(count * one) for name, count in counts.items() if count is not None}
+
+
+def sample_count(config: Mapping[str, Any], name: str) -> int | None:
+    """Number of a dataset's samples as the configuration tells it; None where it does not."""
+    options = config["datasets"][name]
+    frames = FRAMES_OF_A_CLIP[options["reader"]]
+    if options["generated"]:
+        count = config["world"]["clips"][name][config["split"]] * frames
+    else:
+        count = options.get("expected", {}).get("samples")
+    if count is None or config["limit"] is None:
+        return count
+    return min(count, config["limit"] * frames)
+
+
+def sample_bytes(config: Mapping[str, Any]) -> dict[str, int]:
+    """Raw bytes of one sample: its masks as ``float16`` and as ``uint8``, and all ``other`` arrays.
+
+    The tokens' grid is the padded image's, which is the larger of the two preparations.
+    """
+    clip, sound = config["models"]["clip"], _json(config["models"]["clap"]["architecture"])
+    queries = _json(config["models"]["fcclip"]["architecture"])["num_queries"]
+    tower = _clip_sizes(clip["architecture"])
+    side = -(-clip["image_size"] // PADDING_MULTIPLE) * PADDING_MULTIPLE
+    width, stride = tower["embed_dim"], tower.get("backbone", {}).get("output_stride", 32)
+    halvings = len(sound["audio"]["depths"]) - 1
+    audio_tokens = (sound["audio"]["spec_size"] // (HEADS_SCALE << halvings)) ** 2
+    pixels = queries * (side // HEADS_SCALE) ** 2
+    tokens = (side // stride) ** 2 * width + audio_tokens * (sound["audio"]["embed_dim"] << halvings)
+    other = 2 * tokens + 4 * (2 * queries * width + sound["projection"])
+    return {"float16": 2 * pixels, "uint8": pixels, "other": other}
+
+
+def present(config: Mapping[str, Any]) -> int:
+    """Bytes of the features and proposals that are there already."""
+    folders = [Path("results", config["suite"], kind) for kind in ("features", "proposals")]
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*.h5"))
+
+
+def free(config: Mapping[str, Any]) -> int:
+    """Bytes free where the results lie or will lie."""
+    folder = Path("results", config["suite"]).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _clip_sizes(architecture: str) -> dict[str, Any]:
+    """Sizes of a CLIP: those of a JSON file, or of the file that open_clip (not imported here) has for a name."""
+    if architecture.endswith(".json"):
+        return _json(architecture)
+    library = importlib.util.find_spec("open_clip").submodule_search_locations[0]
+    return _json(Path(library, "model_configs", f"{architecture}.json"))
+
+
+def _json(path: str | Path) -> dict[str, Any]:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
