@@ -20,7 +20,11 @@ rule tables:
             for ext in ["md", "csv", "tex"]
         ],
         thresholds="results/{suite}/thresholds.csv",
-        provenance="results/{suite}/provenance.json",
+        provenance=report(
+            "results/{suite}/provenance.json",
+            caption="../report/provenance.rst",
+            category="Provenance",
+        ),
     log:
         "results/{suite}/logs/tables.log",
     benchmark:
@@ -68,8 +72,6 @@ rule costs:
         code=digest("costs"),
         suite=config["suite"],
         labels={name: variant["label"] for name, variant in config["variants"].items()},
-        runs={
-            task: (options["dataset"], suites.task_runs(config, task)) for task, options in config["tasks"].items()
-        },
+        runs={task: (options["dataset"], suites.task_runs(config, task)) for task, options in config["tasks"].items()},
     script:
         "../workflow_scripts/costs.py"
