@@ -188,6 +188,7 @@ def extended_page(frame, suite):
             "intersections and unions of a class summed, mean over classes."
         ),
         "ADE SP in Table 3 differs from IoU by class here: there each class has a threshold of its own.",
+        "Time and space for each sample, which no two runs measure alike, stand in costs.*.",
     ]
     title = "IoU by image, by class and of the whole set"
     return Page("extended", title, suite_title(suite), grids, notes, apart=True)
@@ -268,7 +269,10 @@ def negatives_page(frame, suite):
             "Percent; mean ± population standard deviation over seeds. Readout: the greatest value of the map before it is "
             "stretched to 0 … 1."
         ),
-        "AUROC: positives (own sound, some truth) against negatives; 50 is chance.",
+        (
+            "AUROC: positives (own sound, some truth) against negatives; 50 is chance. The paper says that such a sound's "
+            "segmentation is empty; its metric cannot show that, since stretching gives every map a maximum of 1."
+        ),
         (
             "falsely marked: share of pixels above a threshold on the un-normalised map, on negatives of held-out clips; the "
             "threshold is chosen on the other clips (greatest mean of IoU on positives and share left free on negatives)."
