@@ -19,6 +19,7 @@ include: "rules/factorize.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/figures.smk"
+include: "rules/verify.smk"
 include: "rules/sensitivity.smk"
 
 

@@ -145,3 +145,13 @@ def traced_factors(wildcards):
     """Factor files of the proposed method; of a dataset's tasks, the first one's word bank."""
     tasks = {options["dataset"]: task for task, options in reversed(config["tasks"].items())}
     return [file for task in tasks.values() for file in example_factors(wildcards, task, "own")]
+
+
+def checked_files(name):
+    """Caches of a dataset that `verify_paper` looks into: the headline run of its first task."""
+    task = config["tasks"][suites.task_of(config, name)]
+    folders = {"features": "", "proposals": "", "factors": f"/{task['default_bank']}/proposed"}
+    return {
+        folder: [f"results/{config['suite']}/{folder}/{name}{run}/{shard}.h5" for shard in suites.shards(config, name)]
+        for folder, run in folders.items()
+    }

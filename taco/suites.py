@@ -71,7 +71,8 @@ def settle(config: dict[str, Any]) -> dict[str, Any]:
     """Leave out the tasks that an overlay sets to null, with the tables and figures that need them.
 
     Call it on the merged configuration, before `check`. Mappings merge key by key, so this is how an overlay takes a
-    task away: ``tasks: {avss: null}``. A dataset that no other task uses is then neither asked for nor read.
+    task away: ``tasks: {avss: null}``. A dataset that no other task uses is then neither asked for nor read. With
+    ``only_staged`` the tasks go whose dataset is not on disk.
 
     Parameters
     ----------
@@ -84,6 +85,8 @@ def settle(config: dict[str, Any]) -> dict[str, Any]:
         The same one.
     """
     tasks = config.get("tasks")
+    if isinstance(tasks, Mapping) and config.get("only_staged") is True:
+        tasks = {name: task if task and _staged(config, task) else None for name, task in tasks.items()}
     if not isinstance(tasks, Mapping) or None not in tasks.values():
         return config
     config["tasks"] = {name: task for name, task in tasks.items() if task is not None}
@@ -95,6 +98,22 @@ def settle(config: dict[str, Any]) -> dict[str, Any]:
             "which": [name for name in which if not lost & needs.get(name, set())],
         }
     return config
+
+
+def _staged(config: Config, task: Config) -> bool:
+    """Whether a task's dataset is on disk, or made by the workflow; what is malformed is left to `check`."""
+    options = config.get("datasets", {}).get(task.get("dataset"))
+    return not options or options["generated"] or Path(options["root"].format(suite=config["suite"])).exists()
+
+
+def left_out(config: Config) -> list[str]:
+    """One line for each dataset of the configuration that no task uses."""
+    used = used_datasets(config)
+    return [
+        f"Left out: {name}, which no task uses or which is not at {dataset(config, name)['root']}."
+        for name in config["datasets"]
+        if name not in used
+    ]
 
 
 def overlay(below: Config, above: Config) -> dict[str, Any]:

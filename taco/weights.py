@@ -111,18 +111,37 @@ def _describe(state: object) -> str:
 
 def check_digest(path: str | Path, lock: str | Path | None = None) -> None:
     """Raise `WeightsError` when a file is not the one whose SHA-256 the lock file (default `LOCK`) has for its name."""
-    path, lock = Path(path), Path(lock or LOCK)
-    if not lock.is_file():
-        return
-    sources = (yaml.safe_load(lock.read_text()) or {}).values()
-    locked = [
-        source["files"][path.name]["sha256"] for source in sources if path.name in source.get("files", {})
-    ]
+    locked = _locked(path, lock)
     if locked and (found := file_digest(path)) not in locked:
         raise WeightsError(
-            f"{path}: expected the sha256 {' or '.join(locked)} of {lock}, found {found}. Fetch it again; where "
+            f"{path}: expected the sha256 {' or '.join(locked)} of {lock or LOCK}, found {found}. Fetch it again; where "
             "another file is meant, correct the lock."
         )
+
+
+def examine_digest(path: str | Path) -> tuple[bool | None, str]:
+    """Whether a file is the locked one (None: its name is not in the lock), and its digest in words."""
+    found, locked = file_digest(path), _locked(path)
+    return (found in locked if locked else None), f"{found[:16]}…" + ("" if locked else ", not in the lock")
+
+
+def examine_list(path: str | Path) -> tuple[bool | None, str]:
+    """Whether a file holds the tensors listed for its name (None: there is no list), and how many in words."""
+    listed = keys.list_of(path)
+    if not listed.is_file():
+        return None, f"no list for {Path(path).name}"
+    expected, _ = keys.read(listed)
+    state = read_state(path)  # raises where it does not
+    return True, f"{len(set(state) & set(expected))} of {len(expected)}"
+
+
+def _locked(path: str | Path, lock: str | Path | None = None) -> list[str]:
+    """Digests that the lock file has for a file's name."""
+    lock = Path(lock or LOCK)
+    if not lock.is_file():
+        return []
+    sources, name = (yaml.safe_load(lock.read_text()) or {}).values(), Path(path).name
+    return [source["files"][name]["sha256"] for source in sources if name in source.get("files", {})]
 
 
 def check_list(path: str | Path, state: Mapping[str, Tensor]) -> None:

@@ -41,6 +41,7 @@ ALLOWED = {
     "taco.resampling": set(),
     "taco.stimuli": {"taco.controls"},
     "taco.sensitivity": {"taco.aggregate", "taco.figures", "taco.pages", "taco.tables"},
+    "taco.verify": {"taco.aggregate", "taco.metrics", "taco.pages", "taco.resampling", "taco.tables"},
     "taco.costs": {"taco.aggregate", "taco.cache"},
     "taco.predictions": set(),
     "taco.aggregate": FLOOR | {"taco.metrics", "taco.predictions", "taco.resampling"},

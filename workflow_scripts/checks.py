@@ -1,0 +1,161 @@
+"""The first checks with real weights: what a short run has left, against what must hold and what was published."""
+
+import io
+import logging
+
+import numpy as np
+import pandas as pd
+import torch
+from job import run
+from rich.console import Console
+from rich.markdown import Markdown
+from score import read_proposals
+from torch.nn import functional as F
+
+from taco import aggregate, datasets, fcclip, manifest, runtime, tables, verify, weights
+from taco.cache import open_cache
+from taco.text import CLASSES, Text
+
+log = logging.getLogger("taco")
+FACTORS = (
+    "image_activations", "audio_activations", "image_factors", "audio_factors", "cross_entropy", "objective"
+)  # fmt: skip
+
+
+def weight_checks(models):
+    """Digest and tensors of each model's weight file, read once more."""
+    for name, spec in models.items():
+        path = spec["weights"]
+        for check, expectation, look in (
+            ("sha256", "that of the lock", weights.examine_digest),
+            ("names and shapes of the tensors", "those of the official file", weights.examine_list),
+        ):
+            holds, finding = look(path)
+            outcome = verify.UNCHECKED if holds is None else verify.verdict(holds)
+            yield verify.Check(f"weights, {name}", check, expectation, finding, outcome)
+
+
+class Region:
+    """FC-CLIP with all of a dataset's classes as prompts: what it marks as one of them."""
+
+    def __init__(self, text, name, decoding):
+        self.labels, constants = text.labels(name, CLASSES), text.constants
+        self.prompts = torch.from_numpy(self.labels.clip)[None]
+        self.ensemble = {
+            "void": torch.from_numpy(constants["void_embedding"]),
+            "clip_scale": float(constants["clip_logit_scale"]),
+            "fcclip_scale": float(constants["fcclip_logit_scale"]),
+            **{key: decoding[key] for key in ("alpha", "beta")},
+        }
+
+    def iou(self, proposals, label, truth):
+        """IoU of the region of class ``label`` with a bool mask [S, S]."""
+        maps = fcclip.decode(proposals, self.prompts, **self.ensemble)[0]
+        region = (maps.argmax(0) == label).float()[None, None]
+        region = F.interpolate(region, truth.shape, mode="nearest")[0, 0].bool().numpy()
+        return float((region & truth).sum() / max((region | truth).sum(), 1))
+
+
+def of_images(frame, caches, dataset, text, settings):
+    """Statistics of tokens and masks, and whether CLIP and FC-CLIP know what the truth says is there."""
+    features, proposals = caches
+    region = Region(text, dataset["name"], settings["decoding"])
+    names, anchors = region.labels.names, region.labels.clip
+    found = {"image": [], "audio": [], "masks": [], "regions": [], "seen": []}
+    for record in frame.to_dict("records"):
+        place = features.position(record["sample_id"])
+        tokens = features["image_tokens"][place]
+        found["image"].append(verify.token_statistics(tokens))
+        found["audio"].append(verify.token_statistics(features["audio_tokens"][place]))
+        place_of_masks = proposals.position(record["sample_id"])
+        found["masks"].append(verify.mask_statistics(proposals["masks"][place_of_masks]))
+        classes = [name for name in record["classes"] if name in names]
+        if dataset["reader"] == "avss" or len(record["classes"]) != 1 or not classes:
+            continue  # the truth must be the region of one class of the list
+        truth = datasets.read_mask(record, dataset, settings["evaluation"]["size"], "binary")
+        if not truth.any():
+            continue
+        label = names.index(classes[0])
+        grid = tuple(features["grid"][place].tolist())
+        found["seen"].append((record["clip_id"], verify.class_inside(tokens, grid, truth, anchors) == label))
+        iou = region.iou(read_proposals(proposals, place_of_masks, torch.device("cpu")), label, truth)
+        found["regions"].append({"clip_id": record["clip_id"], "iou": iou, "whole": truth.mean()})
+    return found, len(names)
+
+
+def image_checks(title, found, n_labels):
+    """Checks of what `of_images` has found."""
+    yield from verify.token_checks(f"{title}, image", found["image"])
+    yield from verify.token_checks(f"{title}, sound", found["audio"])
+    yield from verify.mask_checks(f"{title}, FC-CLIP", found["masks"])
+    first = dict(reversed(found["seen"]))  # one image of each clip, as those of a clip are alike
+    check = "CLIP names what lies under the truth"
+    yield verify.zero_shot_check(f"{title}, CLIP", check, list(first.values()), [1 / n_labels] * len(first))
+    yield from verify.region_checks(f"{title}, FC-CLIP", pd.DataFrame(found["regions"]))
+
+
+def dataset_checks(params, inputs, text):
+    """Checks of each dataset's tokens, masks and factors."""
+    for dataset, files in params.datasets:
+        frame = manifest.read(files["manifest"])
+        found, n_labels = {}, 0
+        for shard in range(len(files["features"])):
+            part = manifest.shard(frame, shard, len(files["features"]))
+            with (
+                open_cache(files["features"][shard], "features") as features,
+                open_cache(files["proposals"][shard], "proposals") as proposals,
+            ):
+                more, n_labels = of_images(part, (features, proposals), dataset, text, params.settings)
+            found = {key: [*found.get(key, []), *values] for key, values in more.items()}
+        title = dataset["name"]
+        yield from image_checks(title, found, n_labels)
+        yield from verify.factor_checks(f"{title}, co-NMF", read_factors(files["factors"]))
+
+
+def read_factors(paths):
+    """Factors of all samples, as `verify.factor_checks` takes them."""
+    found = {name: [] for name in FACTORS}
+    for path in paths:
+        with open_cache(path, "factors") as cache:
+            for name in FACTORS:
+                found[name] += [cache[name][index] for index in range(len(cache.sample_ids))]
+    # Datasets of one suite may differ in their number of tokens, samples of one dataset do not.
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+def all_checks(params, inputs):
+    """All checks, in the order of the computation."""
+    text = Text(inputs.text)
+    yield from weight_checks(params.settings["models"])
+    bank = text.labels(*params.bank)
+    yield from verify.anchor_checks("words", bank.clip, bank.clap)
+    with torch.inference_mode():
+        yield from dataset_checks(params, inputs, text)
+    rows = aggregate.load_rows(inputs.scores)
+    for task, part in rows.groupby("task", sort=False):
+        n_labels = len(text.labels(part["dataset"].iloc[0], CLASSES).names)
+        heard = verify.heard_classes(part, n_labels)
+        yield verify.zero_shot_check(aggregate.TASKS[task].title, "CLAP names what is heard", *heard)
+    yield from verify.comparison_checks(rows)
+    if params.settings["tables"]["reported"]:
+        reported = tables.load_reported(params.settings["tables"]["reported"])
+        yield from verify.score_checks(rows, aggregate.load_histograms(inputs.histograms), reported)
+
+
+def main(snakemake):
+    params, suite = snakemake.params, snakemake.params.settings["suite"]
+    runtime.setup("cpu", snakemake.threads)
+    frame = verify.table(all_checks(params, snakemake.input), suite)
+    page = verify.page(frame, suite, params.notes)
+    with runtime.atomic_write(snakemake.output.csv) as path:
+        frame.to_csv(path, index=False, lineterminator="\n")
+    with runtime.atomic_write(snakemake.output.md) as path:
+        path.write_text(page.markdown(), encoding="utf-8")
+    printed = io.StringIO()
+    Console(file=printed, width=180).print(Markdown(page.markdown()))
+    deviating = (frame["verdict"] == verify.DEVIATES).any()
+    log.log(logging.WARNING if deviating else logging.INFO, "\n%s", printed.getvalue())
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
