@@ -34,9 +34,9 @@ rule examples:
 
 rule steps:
     input:
-        manifest=f"results/{{suite}}/manifests/{config['tasks']['ade_sp']['dataset']}.parquet",
-        features=f"results/{{suite}}/features/{config['tasks']['ade_sp']['dataset']}/0.h5",
-        proposals=f"results/{{suite}}/proposals/{config['tasks']['ade_sp']['dataset']}/0.h5",
+        manifest=lambda wildcards: f"results/{{suite}}/manifests/{config['tasks']['ade_sp']['dataset']}.parquet",
+        features=lambda wildcards: f"results/{{suite}}/features/{config['tasks']['ade_sp']['dataset']}/0.h5",
+        proposals=lambda wildcards: f"results/{{suite}}/proposals/{config['tasks']['ade_sp']['dataset']}/0.h5",
         text="results/{suite}/text.h5",
         weights=weights("clip", "clap", "fcclip"),
     output:
@@ -54,9 +54,9 @@ rule steps:
         runtime=120,
     params:
         code=[digest("steps"), digest("factorize")],
-        dataset=suites.dataset(config, config["tasks"]["ade_sp"]["dataset"]),
-        bank=config["tasks"]["ade_sp"]["default_bank"],
-        solver=suites.solver_settings(config, config["tasks"]["ade_sp"]["dataset"], "proposed"),
+        dataset=lambda wildcards: suites.dataset(config, config["tasks"]["ade_sp"]["dataset"]),
+        bank=lambda wildcards: config["tasks"]["ade_sp"]["default_bank"],
+        solver=lambda wildcards: suites.solver_settings(config, config["tasks"]["ade_sp"]["dataset"], "proposed"),
         ensemble={key: config["decoding"][key] for key in ["alpha", "beta"]},
         settings=settings("seed", "models", "features", "evaluation", "figures", "device"),
     script:
@@ -74,7 +74,7 @@ rule figures:
         examples=expand("results/{{suite}}/examples/{task}.h5", task=config["tasks"]),
         factors=traced_factors,
         text="results/{suite}/text.h5",
-        steps="results/{suite}/figures/steps.csv",
+        steps="results/{suite}/figures/steps.csv" if "figure6" in config["figures"]["which"] else [],
     output:
         [
             report(

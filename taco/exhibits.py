@@ -38,8 +38,8 @@ class Evidence:
     rows, histograms : DataFrame
         From `taco.aggregate`.
     traces : dict of dataset's title to (steps, objective [R, S, L])
-    steps : DataFrame
-        See `taco.charts.steps`.
+    steps : DataFrame or None
+        See `taco.charts.steps`; None where Figure 6 is not drawn.
     n_rows : int
         Samples in a figure of drawn samples.
     seed : int
@@ -50,7 +50,7 @@ class Evidence:
     rows: pd.DataFrame
     histograms: pd.DataFrame
     traces: Mapping[str, tuple[Sequence[int], np.ndarray]]
-    steps: pd.DataFrame
+    steps: pd.DataFrame | None
     n_rows: int
     seed: int
 

@@ -54,7 +54,7 @@ def main(snakemake):
             rows=rows,
             histograms=aggregate.load_histograms(inputs.histograms),
             traces=traces(inputs.factors, rows),
-            steps=pd.read_csv(inputs.steps),
+            steps=pd.read_csv(inputs.steps) if inputs.steps else None,
             n_rows=params.settings["figures"]["rows"],
             seed=params.settings["seed"],
         )
