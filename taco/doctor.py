@@ -75,7 +75,7 @@ def examine(config: Mapping[str, Any], *, quick: bool = False) -> list[Finding]:
         findings.append(_finding(", ".join(keys), Path(place), reader, source, settings, quick))
         if reader == "ade" and findings[-1].status == PRESENT:
             findings += _sounds(", ".join(keys), Path(place), catalogue)
-    return findings
+    return findings + _backend(config)
 
 
 def needs(config: Mapping[str, Any]) -> dict[str, tuple[list[str], str | None]]:
@@ -208,6 +208,20 @@ def disk(config: Mapping[str, Any]) -> list[Finding]:
     if kind != "uint8":
         step += f" `features.proposals: uint8` needs about {smaller:.3g} GB in all."
     return [Finding("features.proposals", MISSING, suite, remark=remark, step=step)]
+
+
+def _backend(config: Mapping[str, Any]) -> list[Finding]:
+    """The official code of FC-CLIP, where the configuration asks for it."""
+    if config["models"]["fcclip"]["backend"] != "detectron2":
+        return []
+    from taco import fcclip_detectron2
+
+    need = "models.fcclip.backend"
+    lacks = [
+        Finding(need, MISSING, lack.what, remark="not found", step=f"To do: {lack.step}.")
+        for lack in fcclip_detectron2.missing()
+    ]
+    return lacks or [Finding(need, PRESENT, "detectron2 and FC-CLIP")]
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,29 +42,40 @@ class BackendError(RuntimeError):
     """The official code, or something that it needs, is not installed."""
 
 
-def missing() -> list[str]:
-    """What the backend lacks here, one line each with what to do; empty where it can run. Imports nothing."""
+class Lack(NamedTuple):
+    """Something that the backend needs and does not find, and what to do."""
+
+    what: str
+    step: str
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.step})"
+
+
+def missing() -> list[Lack]:
+    """What the backend lacks here; empty where it can run. Imports nothing."""
     found = []
     if find_spec("detectron2") is None:
-        found.append(
-            f"the module detectron2: make the environment of {ENVIRONMENT} and install {COMMITS['detectron2']} into "
-            "it as its documentation says (it is on no registry)"
+        step = (
+            f"make the environment of {ENVIRONMENT} and install {COMMITS['detectron2']} into it as its "
+            "documentation says; it is on no registry"
         )
+        found.append(Lack("the module detectron2", step))
     source = os.environ.get(SOURCE)
-    wanted = f"the folder of a checkout of {COMMITS['FC-CLIP']}"
+    step = f"set it to the folder of a checkout of {COMMITS['FC-CLIP']}"
     if not source:
-        found.append(f"the variable {SOURCE}: set it to {wanted}")
+        found.append(Lack(f"the environment variable {SOURCE}", step))
     elif not (Path(source) / "fcclip/fcclip.py").is_file():
-        found.append(f"fcclip/fcclip.py in {SOURCE}={source}: expected {wanted}")
+        found.append(Lack(f"fcclip/fcclip.py in the folder that {SOURCE} names, {source}", step))
     return found
 
 
 def require() -> None:
     """Raise `BackendError` where something is missing."""
-    if lacking := missing():
+    if lacks := missing():
         raise BackendError(
-            f"models.fcclip.backend is detectron2, which lacks {'; and '.join(lacking)}. Or set the backend to "
-            "transformers, which gives the same maps and needs neither."
+            f"models.fcclip.backend is detectron2, which lacks {' and '.join(map(str, lacks))}. The backend "
+            "transformers needs neither and gives the same maps."
         )
 
 
