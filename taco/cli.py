@@ -135,20 +135,49 @@ def export(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="conmf: the solver against plain autograd versions.")] = "conmf",
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="conmf: the solver against plain autograd versions. caches: size and speed of storage and "
+            "compressions. pipeline: every stage of a suite."
+        ),
+    ] = "conmf",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    size: Annotated[list[str] | None, typer.Option(help="miniature, paper [both].")] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="Samples solved together [1, 8, 32, 128].")] = None,
-    baselines: Annotated[bool, typer.Option(help="Time the plain and the expanded version too.")] = True,
+    size: Annotated[list[str] | None, typer.Option(help="conmf: miniature, paper [both].")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(help="conmf: samples solved together [1, 8, 32, 128].")
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="conmf: time the plain and the expanded version too.")
+    ] = True,
+    suite: Annotated[str, typer.Option(help="pipeline: miniature or paper.")] = "miniature",
+    samples: Annotated[int | None, typer.Option(help="caches, pipeline: how many.")] = None,
+    threads: Annotated[int, typer.Option(help="pipeline: of the job.")] = 1,
+    folder: Annotated[Path | None, typer.Option(help="caches: where to write meanwhile.")] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
 ) -> None:
     """Measure speed; prints ratios against a baseline of the same run."""
-    if what != "conmf":
-        raise typer.BadParameter(f"expected conmf, found {what}")
-    from taco.bench import conmf as benchmarks
+    if what == "conmf":
+        from taco.bench import conmf as benchmarks
 
-    sizes, batches = tuple(size or ("miniature", "paper")), tuple(batch or (1, 8, 32, 128))
-    benchmarks.conmf(sizes=sizes, batches=batches, device=device, baselines=baselines, output=output)
+        sizes, batches = tuple(size or ("miniature", "paper")), tuple(batch or (1, 8, 32, 128))
+        benchmarks.conmf(sizes=sizes, batches=batches, device=device, baselines=baselines, output=output)
+    elif what == "caches":
+        from taco.bench import caches
+
+        caches.caches(samples=samples or 1000, folder=folder, output=output)
+    elif what == "pipeline":
+        from taco import runtime
+        from taco.bench import pipeline
+
+        overlays = {"miniature": [], "paper": [ROOT / "config/paper.yaml"]}
+        if suite not in overlays:
+            raise typer.BadParameter(f"expected {' or '.join(overlays)}, found {suite}")
+        chosen = runtime.setup(device, threads)
+        config = load_config(overlays[suite])
+        pipeline.pipeline(config, device=chosen, samples=samples, threads=threads, output=output)
+    else:
+        raise typer.BadParameter(f"expected conmf, caches or pipeline, found {what}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ CPU, ``datasets.*.shards`` makes them smaller.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
@@ -132,20 +132,21 @@ def extract(
             pyramid, dense = look(batch, models, how)
             made = ((proposals, propose(pyramid, models)), (features, tokens(dense, batch["wave"], models)))
             if stored is not None:
-                bar.update(stored.result())
-            stored = writer.submit(_store, made, start, len(batch["wave"]))
+                stored.result()
+            stored = writer.submit(store, made, start)
             start += len(batch["wave"])
+            bar.update(len(batch["wave"]))
         if stored is not None:
-            bar.update(stored.result())
+            stored.result()
     log.info("%s: features of %d samples", name, len(frame))
 
 
-def _store(made: Sequence[tuple[CacheWriter, Columns]], start: int, count: int) -> int:
+def store(made: Iterable[tuple[CacheWriter, Columns]], start: int) -> None:
+    """Put a batch's arrays into caches, the first of them at position ``start``."""
     for writer, columns in made:
         for name, values in columns.items():
             for offset, value in enumerate(values):
                 writer.put(name, start + offset, value)
-    return count
 
 
 def look(batch: Mapping[str, Tensor], models: Models, how: Extraction) -> tuple[dict[str, Tensor], Tensor]:

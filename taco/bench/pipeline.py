@@ -1,0 +1,397 @@
+"""``taco bench pipeline``: what each stage of a suite costs a sample, and what one more seed, variant or bank costs.
+
+Files are synthetic; models have their weights where they lie on disk, and random ones of the same size elsewhere, which
+take as long. Every time is of a device that has finished. Figures of past runs are in :data:`PIPELINE_NOTES`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from taco import clap, clip, evaluate, fcclip, features, reading
+from taco.bench import measure
+from taco.bench.conmf import Size, problem
+from taco.cache import CacheWriter, open_cache
+from taco.conmf import CoNMF, Settings
+from taco.text import Labels
+
+log = logging.getLogger("taco")
+
+PIPELINE_NOTES = """\
+"""
+
+PAPER_SHARE = 0.20  # of co-NMF in a complete inference at 1,000 steps, as the paper says
+PAPER_STEPS = 1000
+WORDS = 527  # of the general bank
+
+
+@dataclass
+class Stage:
+    """Time of one stage, a unit (``image``, ``image and seed`` …); ``peak_gb`` is the GPU's memory, models included."""
+
+    stage: str
+    unit: str
+    ms: float
+    cpu_ms: float
+    per_second: float | None
+    peak_gb: float | None
+
+
+@dataclass
+class Stopwatch:
+    """Times stages, one after another, on one device."""
+
+    device: torch.device
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+    def time(self, stage: str, work: Callable[[], Any], count: float, unit: str = "image") -> Any:
+        """Run ``work`` once, which handles ``count`` units; return what it returns."""
+        cuda = self.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        result: list[Any] = []
+        before = measure.cpu_seconds()
+        seconds = measure.seconds(lambda: result.append(work()), str(self.device))
+        cpu = measure.cpu_seconds() - before
+        peak = torch.cuda.max_memory_allocated(self.device) / 1e9 if cuda else None
+        self.note(stage, unit, seconds / count, cpu / count, peak)
+        return result[0]
+
+    def note(self, stage: str, unit: str, seconds: float, cpu: float, peak: float | None = None) -> None:
+        """Record a time measured elsewhere."""
+        rate = 1 / seconds if seconds > 0 else None
+        self.stages[stage] = Stage(stage, unit, 1e3 * seconds, 1e3 * cpu, rate, peak)
+        log.info("%s: %.4g ms", stage, 1e3 * seconds)
+
+    def ms(self, *stages: str) -> float:
+        """Sum of stages' times: of the clock on a GPU, of the processor elsewhere, which others may be using too."""
+        field = "ms" if self.device.type == "cuda" else "cpu_ms"
+        return sum(getattr(self.stages[stage], field) for stage in stages)
+
+
+def pipeline(
+    config: Mapping[str, Any],
+    *,
+    device: torch.device,
+    samples: int | None = None,
+    threads: int = 1,
+    output: Path | None = None,
+    console: Console | None = None,
+) -> dict:
+    """Time every stage of a suite.
+
+    Parameters
+    ----------
+    config : mapping
+        The suite's configuration.
+    device : torch.device
+    samples : int, optional
+        Images; by default four batches and a warm-up on CUDA, one image without one on a CPU.
+    threads : int
+        Of the job; all but one read files ahead.
+    output : path, optional
+        JSON file to write.
+    console : rich.console.Console, optional
+
+    Returns
+    -------
+    dict
+        What the JSON file holds: ``machine``, ``models``, ``stages``, ``costs``.
+    """
+    console = console or Console(width=None if sys.stdout.isatty() else 120)
+    cuda, batch = device.type == "cuda", config["features"]["batch_size"]
+    samples = samples or (4 * batch if cuda else 1)
+    watch = Stopwatch(device)
+    models, origin = load(config["models"], device)
+    text = time_words(watch, models)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        frame = write_files(folder, samples, _file_side(config))
+        how = features.Extraction("fcclip", config["features"]["audio_crop"], min(batch, samples), 0)
+        batches = time_reading(watch, frame, models, how, threads)
+        if cuda:
+            _forward(Stopwatch(device), batches[:1], models, how)
+        columns = _forward(watch, batches, models, how)
+        sample = time_cache(watch, folder, columns, config["features"]["proposals"], device)
+    time_solver(watch, config, columns)
+    for task in ("s4", "avss"):
+        time_scores(watch, config, task, sample, text, models)
+    report = {
+        "machine": measure.machine(str(device)) | {"threads": threads},
+        "suite": config["suite"],
+        "models": origin,
+        "samples": samples,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "stages": [asdict(stage) for stage in watch.stages.values()],
+        "costs": costs(watch, config),
+    }
+    _print(report, console)
+    if output is not None:
+        Path(output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def load(specs: Mapping[str, Mapping[str, Any]], device: torch.device) -> tuple[features.Models, str]:
+    """Load a suite's models, or build them with random weights where some weight file is missing."""
+    if all(Path(spec["weights"]).exists() for spec in specs.values()):
+        return features.load_models(specs, device), "weights of the suite"
+    torch.manual_seed(0)
+    spec = specs["clip"]
+    tokenizer = clip.load_tokenizer(spec["architecture"], spec.get("tokenizer"))
+    tower = clip.FrozenCLIP(
+        clip.build(spec["architecture"]).to(device), tokenizer, image_size=spec["image_size"]
+    )
+    head = fcclip.build(specs["fcclip"]["architecture"], tower).to(device)
+    spec = specs["clap"]
+    length = json.loads(Path(spec["architecture"]).read_text())["text_length"]
+    # Its tokenizer may be missing too: sounds need none, and `time_words` makes its own ids.
+    sound = clap.FrozenCLAP(
+        clap.build(spec["architecture"]).to(device), None, length, spec["sample_rate"], spec["window"]
+    )
+    return features.Models(tower, sound, fcclip.FCCLIP(head, tower)), "random weights"
+
+
+def time_words(watch: Stopwatch, models: features.Models) -> Labels:
+    """Time both text encoders on a bank of labels; random ids stand for them."""
+    g = torch.Generator().manual_seed(0)
+    seen, heard = models.clip.model, models.clap.model.caption_encoder
+    length, vocabulary = models.clip.model.context_length, models.clip.model.vocab_size
+    ids = torch.randint(0, vocabulary, (WORDS, length), generator=g).to(watch.device)
+    words = heard.base.config.vocab_size
+    other = torch.randint(0, words, (WORDS, models.clap.text_length), generator=g).to(watch.device)
+
+    @torch.no_grad()
+    def encode() -> tuple[Tensor, Tensor]:
+        parts = [slice(start, start + 64) for start in range(0, WORDS, 64)]
+        mask = torch.ones_like(other)
+        sounds = [heard({"input_ids": other[p], "attention_mask": mask[p]}) for p in parts]
+        return torch.cat([seen.encode_text(ids[p]) for p in parts]), torch.cat(sounds)
+
+    tables = watch.time("text of a bank", encode, WORDS, "word")
+    return Labels([f"word {i}" for i in range(WORDS)], *(table.float().cpu().numpy() for table in tables))
+
+
+def write_files(folder: Path, samples: int, side: tuple[int, int]) -> pd.DataFrame:
+    """Write a JPEG and ten seconds of 16 kHz sound for each sample; each takes one second of it."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(samples):
+        image, audio = folder / f"{number}.jpg", folder / f"{number}.wav"
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+        coarse.resize(side[::-1], Image.BICUBIC).save(image, quality=92)
+        soundfile.write(audio, rng.uniform(-0.5, 0.5, (160000, 2)), 16000)
+        rows.append({"sample_id": str(number), "image": str(image), "audio": str(audio), "start": 3.0})
+    return pd.DataFrame(rows).assign(duration=1.0)
+
+
+def _file_side(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the images on disk: the generated world's, or AVSS's."""
+    generated = any(options["generated"] for options in config["datasets"].values())
+    return (config["world"]["image_size"],) * 2 if generated else (720, 1280)
+
+
+def time_reading(
+    watch: Stopwatch, frame: pd.DataFrame, models: features.Models, how: features.Extraction, threads: int
+) -> list[Mapping[str, Tensor]]:
+    """Time reading in one process, and what the job's workers reach together once they run; return all batches."""
+    prepared = how.preparation(models)
+    arguments = (frame, "bench", prepared, how.batch_size)
+    batches = watch.time("read, one process", lambda: list(reading.batches(*arguments)), len(frame))
+    workers = reading.workers_for(threads, prepared, how.batch_size)
+    if workers:
+        many = pd.concat([frame] * -(-16 * workers * how.batch_size // len(frame)))
+        ahead = reading.batches(many, *arguments[1:], workers=workers)
+        for _ in range(4 * workers):  # until all run
+            next(ahead)
+        rest = len(many) - 4 * workers * how.batch_size
+        watch.time(f"read, {workers} ahead", lambda: sum(1 for _ in ahead), rest)
+    return batches
+
+
+@torch.no_grad()
+def _forward(
+    watch: Stopwatch, batches: list[Mapping[str, Tensor]], models: features.Models, how: features.Extraction
+) -> list[tuple[features.Columns, features.Columns]]:
+    """Time each model over all batches; return proposals and features as the caches hold them."""
+    count = sum(len(batch["wave"]) for batch in batches)
+    seen = watch.time("CLIP trunk", lambda: [features.look(b, models, how) for b in batches], count)
+    proposed = watch.time("proposals", lambda: [features.propose(p, models) for p, _ in seen], count)
+    pairs = list(zip(seen, batches, strict=True))
+    tokens = watch.time(
+        "tokens, CLAP", lambda: [features.tokens(d, b["wave"], models) for (_, d), b in pairs], count
+    )
+    return list(zip(proposed, tokens, strict=True))
+
+
+def time_cache(
+    watch: Stopwatch,
+    folder: Path,
+    columns: list[tuple[features.Columns, features.Columns]],
+    storage: str,
+    device: torch.device,
+) -> evaluate.Sample:
+    """Time writing and reading the caches; return the first sample as the scores see it, without runs."""
+    count = sum(len(tokens["grid"]) for _, tokens in columns)
+    ids = [str(index) for index in range(count)]
+
+    def write() -> None:
+        with (
+            CacheWriter(folder / "p.h5", "proposals", ids, {}, storage={"masks": storage}) as proposals,
+            CacheWriter(folder / "f.h5", "features", ids, {}) as tokens,
+        ):
+            start = 0
+            for made in columns:
+                features.store(zip((proposals, tokens), made, strict=True), start)
+                start += len(made[1]["grid"])
+
+    def read() -> list[fcclip.Proposals]:
+        names = ("masks", "class_embeddings", "pooled")
+        with open_cache(folder / "p.h5", "proposals") as cache:
+            for index in range(count):
+                tensors = [torch.from_numpy(cache[name][index])[None].to(device).float() for name in names]
+                found = fcclip.Proposals(*tensors, [tuple(cache["geometry"][index].tolist())])
+        return found
+
+    watch.time(f"cache write, {storage}", write, count)
+    proposals = watch.time(f"cache read, {storage}", read, count)
+    made = columns[0][1]
+    size = 224
+    truth = np.zeros((size, size), dtype=bool)
+    truth[size // 4 : size // 2, size // 4 : size // 2] = True
+    embedding = torch.from_numpy(made["clap_embedding"][0]).to(device)
+    return evaluate.Sample("bench/0", proposals, embedding, tuple(made["grid"][0].tolist()), truth, [])
+
+
+def time_solver(watch: Stopwatch, config: Mapping[str, Any], columns: list) -> None:
+    """Time a batch of the solver with one seed and with the suite's seeds, on random tokens of the suite's shape."""
+    cuda = watch.device.type == "cuda"
+    made = columns[0][1]
+    (n, width), (t, sound) = made["image_tokens"][0].shape, made["audio_tokens"][0].shape
+    size = Size(n, width, t, sound, WORDS, len(made["clap_embedding"][0]), config["solver"]["n_components"])
+    samples = config["solver"]["batch_size"] if cuda else 2
+    image, audio, anchors = problem(size, samples)
+    keys = [str(index) for index in range(samples)]
+    whole = config["solver"]["steps"]
+    for count in (1, len(config["seeds"])):
+
+        def run(steps: int, count: int = count) -> object:
+            options = config["solver"] | {"steps": steps, "halve_at": (), "batch_size": samples}
+            return CoNMF(Settings(**options), anchors, watch.device).fit(image, audio, keys, range(count))
+
+        step, cpu, once = measure.difference(run, whole if cuda else 20, str(watch.device))
+        pairs = samples * count
+        for steps in {whole, PAPER_STEPS}:
+            name = f"co-NMF, {steps} steps, {count} seeds"
+            watch.note(name, "image and seed", (steps * step + once) / pairs, (steps * cpu + once) / pairs)
+
+
+@torch.inference_mode()
+def time_scores(
+    watch: Stopwatch,
+    config: Mapping[str, Any],
+    task: str,
+    sample: evaluate.Sample,
+    labels: Labels,
+    models: features.Models,
+) -> None:
+    """Time decoding and scoring of one sample: what one image costs once, and what each further run of TACO adds."""
+    size = config["evaluation"]["size"]
+    how = evaluate.Scoring(
+        task, task, size, 0, ("list",), (), **{k: config["decoding"][k] for k in ("alpha", "beta")}
+    )
+    constants = {
+        "void_embedding": models.fcclip.constants()["void_embedding"].cpu().numpy(),
+        "fcclip_logit_scale": float(models.fcclip.constants()["fcclip_logit_scale"]),
+        "clip_logit_scale": models.clip.logit_scale,
+        "clap_logit_scale": models.clap.logit_scale,
+    }
+    few = Labels(labels.names[:71], labels.clip[:71], labels.clap[:71])
+    scorer = evaluate.Scorer(how, few, constants, watch.device)
+    truth = np.asarray(np.resize(sample.truth, (size, size)), dtype=np.int64 if task == "avss" else bool)
+    repeats = 20 if watch.device.type == "cuda" else 2
+    found: dict[tuple[str, int], tuple[float, float]] = {}
+    for count in (1, 4):
+        given = sample._replace(truth=truth, runs=[_run(sample, config, labels, count, watch.device)])
+        works = {
+            "decode": lambda given=given: list(scorer.predictions(given, 0)),
+            "score": lambda given=given: list(scorer.rows(given, {}, "class")),
+        }
+        for name, work in works.items():
+            times = []
+            for _ in range(repeats):
+                before = measure.cpu_seconds()
+                wall = measure.seconds(work, str(watch.device))
+                times.append((wall, measure.cpu_seconds() - before))
+            found[name, count] = tuple(map(min, zip(*times, strict=True)))
+    added = {name: [(b - a) / 3 for a, b in zip(found[name, 1], found[name, 4])] for name in works}
+    watch.note(
+        f"decode {task}, image", "image", *(a - b for a, b in zip(found["decode", 1], added["decode"]))
+    )
+    watch.note(f"decode {task}, run", "image and seed", *added["decode"])
+    scoring = [max(b - a, 0.0) for a, b in zip(added["decode"], added["score"])]
+    watch.note(f"score {task}, run", "image and seed", *scoring)
+
+
+def _run(
+    sample: evaluate.Sample, config: Mapping[str, Any], labels: Labels, count: int, device: torch.device
+) -> evaluate.Run:
+    """Random factors near words, for ``count`` seeds."""
+    g = torch.Generator().manual_seed(0)
+    k, tokens = config["solver"]["n_components"], sample.grid[0] * sample.grid[1]
+    words = torch.from_numpy(labels.clip)[torch.randint(0, len(labels.clip), (count, k), generator=g)]
+    factors = (words + 0.1 * torch.randn(words.shape, generator=g)).clamp(min=0)
+    activations = torch.rand(count, tokens, k, generator=g)
+    chosen = torch.zeros(count, dtype=torch.long)
+    tensors = (tensor.to(device) for tensor in (activations, factors, chosen))
+    return evaluate.Run("proposed", "general", range(count), *tensors)
+
+
+def costs(watch: Stopwatch, config: Mapping[str, Any]) -> dict[str, float]:
+    """Milliseconds an image: features, and one more seed, variant or bank; co-NMF's share of a one-seed inference."""
+    seeds, steps = len(config["seeds"]), config["solver"]["steps"]
+    first = f"co-NMF, {steps} steps, 1 seeds"
+    models = watch.ms("CLIP trunk", "proposals", "tokens, CLAP")
+    decode = watch.ms("decode s4, image", "decode s4, run")
+    rest = watch.ms("read, one process") + models + decode
+    short = watch.ms(f"co-NMF, {PAPER_STEPS} steps, 1 seeds")
+    answer = watch.ms("decode s4, run", "score s4, run")
+    variant = seeds * (watch.ms(f"co-NMF, {steps} steps, {seeds} seeds") + answer)
+    return {
+        "features_ms": models,
+        "features_per_second": 1e3 / models,
+        "one_seed_inference_ms": rest + watch.ms(first),
+        "conmf_share": watch.ms(first) / (rest + watch.ms(first)),
+        f"conmf_share_at_{PAPER_STEPS}_steps": short / (rest + short),
+        "conmf_share_of_the_paper": PAPER_SHARE,
+        "one_more_seed_ms": watch.ms(f"co-NMF, {steps} steps, {seeds} seeds") + answer,
+        f"one_more_variant_of_{seeds}_seeds_ms": variant,
+        f"one_more_bank_of_{WORDS}_words_s_once": watch.ms("text of a bank") * WORDS / 1e3,
+        f"one_more_bank_of_{seeds}_seeds_ms": variant,
+    }
+
+
+def _print(report: Mapping, console: Console) -> None:
+    columns = {"stage": "stage", "unit": "unit", "ms": "ms", "cpu ms": "cpu_ms", "a second": "per_second"}
+    columns |= {"GPU GB": "peak_gb"} if report["stages"][0]["peak_gb"] is not None else {}
+    title = f"{report['suite']}: {report['models']}, {report['machine']['device']}"
+    console.print(measure.table(title, columns, report["stages"]))
+    rows = [{"what": name.replace("_", " "), "value": value} for name, value in report["costs"].items()]
+    clock = "by the clock" if report["stages"][0]["peak_gb"] is not None else "in processor time"
+    console.print(measure.table(f"Costs, {clock}", {"what": "what", "value": "value"}, rows))
+    console.print(f"Peak memory of the process: {report['peak_memory_gb']:.2f} GB")
