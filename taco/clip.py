@@ -8,6 +8,7 @@ projection, so that it lies in the space shared with text (Sec. 3.3).
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from taco.weights import check_folder, load_weights
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
 PIXEL_STD = (68.5005327, 66.6321579, 70.3231630)
 PADDING_MULTIPLE = 32
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 def register_backbone(name: str, arguments: Mapping[str, Any]) -> str:
@@ -104,7 +106,7 @@ def load(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> "Frozen
     spec : mapping
         ``architecture`` (see `build`), ``weights`` (safetensors or a ``weights_only`` checkpoint),
         ``tokenizer`` (folder of a tokenizer, or None for open_clip's own), ``image_size`` (side in
-        pixels to which images are resized).
+        pixels to which images are resized), ``precision`` (of the trunk).
     device : str or torch.device
 
     Raises
@@ -115,7 +117,7 @@ def load(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> "Frozen
     model = build(spec["architecture"])
     model.load_state_dict(load_weights(spec["weights"], model.state_dict()))
     tokenizer = load_tokenizer(spec["architecture"], spec.get("tokenizer"))
-    return FrozenCLIP(model.to(device), tokenizer, image_size=spec["image_size"])
+    return FrozenCLIP(model.to(device), tokenizer, spec["image_size"], spec.get("precision", "float32"))
 
 
 class FrozenCLIP:
@@ -129,9 +131,12 @@ class FrozenCLIP:
         ``list[str] -> int64 [J, L]``.
     image_size : int
         Side in pixels to which images are resized before padding.
+    precision : {"float32", "float16", "bfloat16"}
+        Of the trunk's products, by autocast; everything behind the trunk, and all text, is float32.
     """
 
-    def __init__(self, model: open_clip.CLIP, tokenizer, image_size: int):
+    def __init__(self, model: open_clip.CLIP, tokenizer, image_size: int, precision: str = "float32"):
+        self.precision = {name: getattr(torch, name) for name in PRECISIONS}[precision]
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.image_size = image_size
@@ -190,9 +195,12 @@ class FrozenCLIP:
         -------
         dict
             ``res2`` ... ``res5``: the four stages' outputs, and ``dense``: the last one after the
-            trunk's closing norm (identity in most ConvNeXts), all contiguous [B, C, h, w].
+            trunk's closing norm (identity in most ConvNeXts), all contiguous float32 [B, C, h, w].
         """
-        return pyramid(self.trunk, pixels)
+        exact = self.precision == torch.float32
+        with nullcontext() if exact else torch.autocast(self.device.type, self.precision):
+            outputs = pyramid(self.trunk, pixels)
+        return {name: value.float() for name, value in outputs.items()}
 
     @torch.no_grad()
     def tokens(self, dense: Tensor) -> Tensor:

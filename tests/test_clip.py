@@ -115,6 +115,19 @@ def test_full_size_tower_has_the_papers_shapes():
     assert clip.tokens(unpadded).shape == (1, 529, 768)
 
 
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_precision_is_the_trunks_alone(clip, pixels, name):
+    """Outputs are float32 that differ by the trunk's rounding; head, projection and text stay as they are."""
+    half = taco.clip.FrozenCLIP(clip.model, clip.tokenizer, clip.image_size, name)
+    exact, rounded = clip.pyramid(pixels), half.pyramid(pixels)
+    step = torch.finfo(getattr(torch, name)).eps
+    for level, value in rounded.items():
+        assert value.dtype == torch.float32 and not torch.equal(value, exact[level])
+        assert (value - exact[level]).std() < 20 * step * exact[level].std()
+    assert torch.equal(half.tokens(exact["dense"]), clip.tokens(exact["dense"]))
+    assert torch.equal(half.encode_text(["a bell"]), clip.encode_text(["a bell"]))
+
+
 # ---------------------------------------------------------------- images
 
 
