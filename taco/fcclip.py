@@ -184,13 +184,9 @@ class FCCLIP:
         Images run one by one: the decoder thresholds its masks, so rounding that depends on the
         batch would be amplified, and a result may not depend on its neighbours.
         """
+        geometry = geometry_of(pyramid, sizes)
         rows = [self._propose_one({k: v[i : i + 1] for k, v in pyramid.items()}) for i in range(len(sizes))]
-        stride = 4
-        padded = tuple(side * stride for side in pyramid["res2"].shape[-2:])
-        return Proposals(
-            *(torch.cat(column) for column in zip(*rows, strict=True)),
-            [(*padded, *s) for s in sizes],
-        )
+        return Proposals(*(torch.cat(column) for column in zip(*rows, strict=True)), geometry)
 
     def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         pyramid = {name: value.float() for name, value in pyramid.items()}
@@ -209,6 +205,19 @@ class FCCLIP:
             "void_embedding": self.head.void_embedding.weight[0].clone(),
             "fcclip_logit_scale": self.head.logit_scale.exp().clamp(max=100.0),
         }
+
+
+def geometry_of(
+    pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, int, int]]:
+    """Padded and own size of each image of a pyramid; raises unless every image has a size within its padding."""
+    stride = 4
+    batch, (height, width) = len(pyramid["res2"]), (side * stride for side in pyramid["res2"].shape[-2:])
+    if len(sizes) != batch or any(not (0 < h <= height and 0 < w <= width) for h, w in sizes):
+        raise ValueError(
+            f"propose: expected the sizes of {batch} images within {height}×{width}, found {list(sizes)}"
+        )
+    return [(height, width, *size) for size in sizes]
 
 
 def classify(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taco.clip import PADDING_MULTIPLE, PIXEL_MEAN, PIXEL_STD
-from taco.fcclip import Proposals
+from taco.fcclip import Proposals, geometry_of
 from taco.fcclip_weights import NOT_OURS, TOWER, check_tower, to_official
 from taco.weights import WeightsError, check_state, read_state
 
@@ -244,12 +244,9 @@ class OfficialFCCLIP:
     @torch.no_grad()
     def propose(self, pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Proposals:
         """Segment everything, without names; see `taco.fcclip.FCCLIP.propose`. Images run one by one."""
+        geometry = geometry_of(pyramid, sizes)
         rows = [self._propose_one({k: v[i : i + 1] for k, v in pyramid.items()}) for i in range(len(sizes))]
-        padded = tuple(side * 4 for side in pyramid["res2"].shape[-2:])
-        return Proposals(
-            *(torch.cat(column) for column in zip(*rows, strict=True)),
-            [(*padded, *size) for size in sizes],
-        )
+        return Proposals(*(torch.cat(column) for column in zip(*rows, strict=True)), geometry)
 
     def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         predictor, found = self.model.sem_seg_head.predictor, []

@@ -268,6 +268,14 @@ def test_shapes_at_any_aspect_ratio(fcclip, clip):
     assert maps.shape == (1, 3, 90, 150) and torch.isfinite(maps).all()
 
 
+@pytest.mark.parametrize(
+    "sizes", [[(124, 124)], [(124, 124), (124, 124), (124, 129)], [(0, 9), (9, 9), (9, 9)]]
+)
+def test_every_image_needs_a_size_within_its_padding(fcclip, pyramid, sizes):
+    with pytest.raises(ValueError, match="expected the sizes of 3 images within 128×128"):
+        fcclip.propose(pyramid[0], sizes)
+
+
 def test_proposing_leaves_the_global_generator_alone(fcclip, pyramid):
     torch.manual_seed(5)
     before = torch.get_rng_state()
