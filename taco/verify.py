@@ -204,8 +204,10 @@ def heard_classes(rows: pd.DataFrame, n_labels: int) -> tuple[list[bool], list[f
         Classes among which CLAP chooses.
     """
     first = rows[rows["class_name"] != ""].sort_values("sample_id").groupby("clip_id", sort=True).first()
-    classes = [{name, *name.split(", ")} for name in first["class_name"]]
-    hits = [label in names for label, names in zip(first["clap_label"], classes, strict=True)]
+    # A class may have a comma in its own name.
+    hits = [
+        f", {label}, " in f", {names}, " for label, names in zip(first["clap_label"], first["class_name"])
+    ]
     return hits, [len(name.split(", ")) / n_labels for name in first["class_name"]]
 
 
