@@ -6,10 +6,12 @@ alone, so the number of workers changes nothing but the time.
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,8 @@ from taco import controls, media
 from taco.media import MediaError
 
 log = logging.getLogger("taco")
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 BATCHES_AHEAD = 2  # of each worker
 MOST_WORKERS = 8  # each prepares some 30 images a second: more than the models of any card take
@@ -150,6 +154,26 @@ def batches(
         if isinstance(batch, MediaError):
             raise batch
         yield batch
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int = 2) -> Iterator[Result]:
+    """Yield ``work(item)`` in order, done in a thread that is at most ``count`` items ahead of the caller.
+
+    For reading caches while a GPU computes: HDF5 and checksums leave other threads alone. An error of an item is
+    raised where its result would have been.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        pending: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) > count:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def workers_for(threads: int, how: Preparation, batch_size: int) -> int:

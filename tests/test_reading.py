@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from taco import media, progress, reading
-from taco.reading import Preparation, Samples, batches, workers_for
+from taco.reading import Preparation, Samples, ahead, batches, workers_for
 
 RATE = 8000
 HOW = Preparation(24, ("fcclip", "openclip"), RATE, RATE, "random", 0)
@@ -77,6 +77,26 @@ def test_samples_and_errors_can_be_sent_to_another_process(frame):
     assert all(np.array_equal(sent[2][key], here[2][key]) for key in here[2])
     error = pickle.loads(pickle.dumps(media.MediaError("a.png", "an image", "none", "Fetch it.")))
     assert (error.file, str(error)) == ("a.png", "a.png: expected an image; found none. Fetch it.")
+
+
+def test_work_ahead_keeps_order_and_its_bound():
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        return item * item
+
+    for number, result in enumerate(ahead(work, range(10), 2)):
+        assert result == number * number
+        assert len(begun) <= number + 3
+    assert begun == list(range(10))
+
+
+def test_an_error_of_work_ahead_comes_in_its_place():
+    results = ahead(lambda item: 1 / item, [1, 2, 0, 4], 2)
+    assert [next(results), next(results)] == [1, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
 
 
 @pytest.mark.parametrize(("threads", "workers"), [(1, 0), (2, 1), (5, 4), (64, reading.MOST_WORKERS)])
