@@ -1,64 +1,17 @@
 """The gallery in headless Chromium: no error, pictures that show something, a player with a sound, sorting that sorts."""
 
+import shutil
 from contextlib import ExitStack
 
 import browser
 import pandas as pd
 import pytest
+from check_gallery import PAGE, PICTURES, SORTING, problems, unsorted
 from figure_data import make_source
 
 from taco import gallery
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium is installed")
-
-PICTURES = """
-const pictures = [...document.images];
-const dull = [];
-for (const picture of pictures) {
-  picture.loading = "eager";
-  if (!picture.complete) await new Promise((done) => { picture.onload = picture.onerror = done; });
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
-  const context = canvas.getContext("2d");
-  context.drawImage(picture, 0, 0);
-  const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
-  const first = data.slice(0, 3).join();
-  let varies = false;
-  for (let i = 4; i < data.length && !varies; i += 4) varies = data.slice(i, i + 3).join() !== first;
-  if (!(picture.naturalWidth > 0 && varies)) dull.push(picture.src);
-}
-const players = [...document.querySelectorAll("audio")];
-const lengths = [];
-for (const player of players) {
-  // The media pipeline does not run in virtual time: the file is read and its header looked at.
-  const request = new XMLHttpRequest();
-  request.open("GET", player.currentSrc || player.src);
-  request.responseType = "arraybuffer";
-  await new Promise((done) => { request.onloadend = done; request.send(); });
-  const header = new DataView(request.response);
-  const playable = player.canPlayType("audio/wav") !== "" && player.controls && header.getUint32(0) === 0x52494646;
-  lengths.push(playable ? header.getUint32(40, true) / header.getUint32(28, true) : 0);
-}
-"""
-SORTING = """
-const values = (column, shown) => [...document.querySelectorAll("#samples tbody tr")]
-  .filter((row) => !row.hidden).map((row) => row.cells[column].dataset.value);
-const orders = [];
-[...document.querySelectorAll("#samples thead th")].forEach((heading, column) => {
-  const button = heading.querySelector("button");
-  if (!button) return;
-  const numeric = heading.classList.contains("number");
-  for (const direction of ["ascending", "descending"]) {
-    button.click();
-    orders.push({column, numeric, direction, marked: heading.getAttribute("aria-sort"), values: values(column)});
-  }
-});
-const task = document.querySelector("#task");
-task.value = "avss";
-task.dispatchEvent(new Event("change"));
-const filtered = document.querySelector("#count").textContent;
-return {pictures: pictures.length, dull, players: players.length, lengths, orders, filtered};
-"""
 
 
 @pytest.fixture(scope="module")
@@ -80,21 +33,27 @@ def test_the_index_shows_plays_sorts_and_filters(folder):
     assert result["pictures"] == 4 * 16
     assert result["lengths"] == pytest.approx([0.5] * 16)
     assert result["filtered"] == "8 of 16 samples"
-    for up, down in zip(result["orders"][::2], result["orders"][1::2], strict=True):
-        assert (up["marked"], down["marked"]) == ("ascending", "descending")
-        known = [value for value in up["values"] if value != ""]
-        empty = [""] * (len(up["values"]) - len(known))
-        assert up["values"] == known + empty
-        assert down["values"] == known[::-1] + empty
-        numbers = (
-            [float(value) for value in known] if up["numeric"] else [known.index(value) for value in known]
-        )
-        assert numbers == sorted(numbers)
+    assert unsorted(result["orders"]) == []
 
 
 def test_a_sample_page_shows_and_plays(folder):
-    result, errors = browser.check(
-        folder / "s4/0001.html", PICTURES + "return {pictures: pictures.length, dull, lengths};"
-    )
+    result, errors = browser.check(folder / "s4/0001.html", PICTURES + PAGE)
     assert errors == []
     assert result == {"pictures": 5, "dull": [], "lengths": [pytest.approx(0.5)]}
+
+
+def test_what_is_wrong_is_named(folder, tmp_path):
+    broken = tmp_path / "gallery"
+    shutil.copytree(folder, broken)
+    assert problems(broken) == []
+    next(broken.glob("s4/*-truth.png")).unlink()
+    next(broken.glob("avss/*-sound.wav")).write_bytes(b"")
+    found = "\n".join(problems(broken))
+    assert "-truth.png" in found and "a player without a sound" in found
+
+
+def test_a_column_out_of_order_is_named():
+    up = {"column": 3, "numeric": True, "marked": "ascending", "values": ["1.0", "2.5", ""]}
+    down = {**up, "marked": "descending", "values": ["2.5", "1.0", ""]}
+    assert unsorted([up, down]) == []
+    assert unsorted([{**up, "values": ["2.5", "1.0", ""]}, {**down, "values": ["1.0", "2.5", ""]}])
