@@ -297,6 +297,7 @@ def grid(
     Figure
     """
     style()
+    note = f"{note} Activations and soft maps: dark is 0, bright is 1."
     total = sum(column.width for column in columns)
     gap = 0.1
     cell = (WIDTH - 0.58 - gap * (len(columns) - 1)) / total
