@@ -54,6 +54,43 @@ TASKS = {
 }
 
 
+@dataclass(frozen=True)
+class Conventions:
+    """What the tables' binary metrics do where people differ; the defaults are the paper's.
+
+    Attributes
+    ----------
+    empty_truth : {"background", "skip"}
+        of `taco.metrics.best_mask_iou`
+    f_aggregation : {"set", "image"}
+        of `taco.metrics.best_f`
+    """
+
+    empty_truth: str = "background"
+    f_aggregation: str = "set"
+
+    @classmethod
+    def of(cls, settings):
+        """From the configuration's section ``tables``."""
+        return cls(settings["empty_truth"], settings["f_aggregation"])
+
+    def notes(self):
+        """What a table must say where they are not the paper's; list of str."""
+        notes = []
+        if self.empty_truth == "skip":
+            notes.append(
+                "Images with empty truth are left out of mask-IoU (the paper counts their background)."
+            )
+        if self.f_aggregation == "image":
+            notes.append(
+                "F is the mean of each image's own maximum (the paper takes one threshold for the set)."
+            )
+        return notes
+
+
+PAPER = Conventions()
+
+
 class AggregateError(ValueError):
     """Score rows that cannot be aggregated: says which, what was expected and what to do."""
 
@@ -191,7 +228,7 @@ def _read(paths, kinds):
 # ------------------------------------------------------------------------- one value for each seed
 
 
-def per_seed(rows, histograms=None):
+def per_seed(rows, histograms=None, conventions=PAPER):
     """Every metric of every cell, for each seed.
 
     Parameters
@@ -200,6 +237,7 @@ def per_seed(rows, histograms=None):
         from `load_rows`
     histograms : DataFrame, optional
         from `load_histograms`; needed where rows hold ADE SP
+    conventions : Conventions
 
     Returns
     -------
@@ -218,7 +256,7 @@ def per_seed(rows, histograms=None):
     for key, group in rows.groupby([*CELL, "seed"], sort=True):
         group = group.sort_values("sample_id", kind="stable")
         task = TASKS[key[0]]
-        values = _semantic(group, task) if task.kind == "semantic" else _binary(group)
+        values = _semantic(group, task) if task.kind == "semantic" else _binary(group, conventions)
         if task.kind == "pooled":
             values += _pooled(pools.get(key), group, key)
         for metric, value, threshold in values:
@@ -248,13 +286,14 @@ def stack(series):
     return np.stack(series.to_numpy())
 
 
-def _binary(group):
+def _binary(group, conventions):
     positives = group["positives"].to_numpy()
-    iou, i = metrics.best_mask_iou(group["pixels"], positives, stack(group["tp"]), stack(group["fp"]))
-    f, j = metrics.best_f(positives, stack(group["f_tp"]), stack(group["f_pp"]))
+    counts = group["pixels"], positives, stack(group["tp"]), stack(group["fp"])
+    iou, i = metrics.best_mask_iou(*counts, conventions.empty_truth)
+    f, j = metrics.best_f(positives, stack(group["f_tp"]), stack(group["f_pp"]), conventions.f_aggregation)
     return [
         ("mask-IoU", iou, float(metrics.THRESHOLDS[i])),
-        ("F", f, float(metrics.F_THRESHOLDS[j])),
+        ("F", f, np.nan if j is None else float(metrics.F_THRESHOLDS[j])),
     ]
 
 
@@ -344,9 +383,9 @@ def over_seeds(values):
     return result.reset_index()
 
 
-def summarise(rows, histograms=None):
+def summarise(rows, histograms=None, conventions=PAPER):
     """`per_seed`, then `over_seeds`."""
-    return over_seeds(per_seed(rows, histograms))
+    return over_seeds(per_seed(rows, histograms, conventions))
 
 
 # ------------------------------------------------------------------- paired comparisons by clip

@@ -234,6 +234,7 @@ def score(
     method: str,
     size: int,
     stretch: bool = False,
+    conventions: aggregate.Conventions = aggregate.PAPER,
 ) -> pd.DataFrame:
     """Score a folder of predictions as one deterministic method.
 
@@ -252,6 +253,8 @@ def score(
         Side in pixels at which maps and truth are compared.
     stretch : bool
         See `read_map`.
+    conventions : taco.aggregate.Conventions
+        Those of the tables beside which the rows stand.
 
     Returns
     -------
@@ -279,7 +282,7 @@ def score(
                 pools.setdefault(class_name, (identity, metrics.ScoreHistogram()))[1].update(scores, truth)
         rows.append({**identity, **{key: record[key] for key in ("sample_id", "clip_id")}, **counts})
     histograms = pd.DataFrame([{**identity, **pool.to_row()} for identity, pool in pools.values()])
-    return aggregate.summarise(pd.DataFrame(rows), histograms)
+    return aggregate.summarise(pd.DataFrame(rows), histograms, conventions)
 
 
 def table(summary: pd.DataFrame, suite: str) -> tuple[pd.DataFrame, tables.TableSpec]:

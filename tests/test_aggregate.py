@@ -143,6 +143,23 @@ def test_binary_metrics_are_those_of_the_maps(tmp_path):
     assert set(values["n_samples"]) == {8}
 
 
+def test_the_tables_conventions_are_the_papers_unless_others_are_set(tmp_path):
+    rows = binary_rows(seeds=(0,), skill=0.2)
+    rows[0] |= {"positives": 0, "tp": rows[0]["tp"] * 0, "f_tp": rows[0]["f_tp"] * 0}
+    frame = frame_of(rows, tmp_path)
+    other = aggregate.Conventions(empty_truth="skip", f_aggregation="image")
+    paper, changed = (
+        aggregate.per_seed(frame, conventions=conventions).set_index("metric")
+        for conventions in (aggregate.PAPER, other)
+    )
+    assert aggregate.per_seed(frame).set_index("metric").equals(paper)
+    without = aggregate.per_seed(frame[frame["positives"] > 0]).set_index("metric")["value"]
+    assert changed["value"]["mask-IoU"] == without["mask-IoU"] != paper["value"]["mask-IoU"]
+    assert changed["value"]["F"] > paper["value"]["F"]
+    assert np.isnan(changed["threshold"]["F"])
+    assert aggregate.PAPER.notes() == [] and len(other.notes()) == 2
+
+
 def test_pooled_metrics_are_means_over_classes(tmp_path):
     rows = frame_of(binary_rows("ade_sp"), tmp_path)
     pools = histogram_rows()

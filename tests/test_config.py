@@ -58,6 +58,9 @@ def test_the_paper_suite_has_the_papers_settings():
     assert (settings["norm"], settings["beta_temporal"]) == ("frobenius", 0)
     assert suites.solver_settings(paper, "s4", "proposed")["beta_temporal"] == 1
     assert paper["seeds"] == [0, 1, 2]
+    assert (paper["tables"]["empty_truth"], paper["tables"]["f_aggregation"]) == ("background", "set")
+    assert (paper["datasets"]["ade"]["mask_resize"], paper["datasets"]["avss"]["subset"]) == ("paper", "v2")
+    assert paper["features"]["audio_crop"] == "centre"
     assert paper["evaluation"]["size"] == 224
     assert paper["datasets"]["ms3"]["drop_labels"] == {"general": ["Music"]}
     assert not any(dataset["generated"] for dataset in paper["datasets"].values())

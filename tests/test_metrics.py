@@ -162,6 +162,29 @@ def test_mask_iou_takes_the_best_threshold_of_the_mean_not_the_mean_of_the_best(
     assert (round(value, 6), index) == (0.75, 0)
 
 
+def test_an_empty_truth_counts_its_free_background_or_not_at_all():
+    counts = [20, 20], [10, 0], [[4], [0]], [[2], [3]]
+    iou = metrics.mask_iou(*counts)[:, 0]
+    assert metrics.best_mask_iou(*counts)[0] == metrics.best_mask_iou(*counts, "background")[0] == iou.mean()
+    assert metrics.best_mask_iou(*counts, "skip")[0] == iou[0]
+    with pytest.raises(ValueError, match="none of the images"):
+        metrics.best_mask_iou([20], [0], [[0]], [[3]], "skip")
+    with pytest.raises(ValueError, match="empty_truth must be one of"):
+        metrics.best_mask_iou(*counts, "zero")
+
+
+def test_f_of_the_set_or_of_every_image(rng):
+    rows = [metrics.binary_row(soft_map(rng), blob(rng)) for _ in range(6)]
+    counts = [row["positives"] for row in rows], stack(rows, "f_tp"), stack(rows, "f_pp")
+    curves = metrics.f_curves(*counts)
+    value, index = metrics.best_f(*counts)
+    assert value == curves.mean(axis=0).max() == curves.mean(axis=0)[index]
+    assert metrics.best_f(*counts, "image") == (curves.max(axis=1).mean(), None)
+    assert metrics.best_f(*counts, "image")[0] >= value
+    with pytest.raises(ValueError, match="aggregation must be one of"):
+        metrics.best_f(*counts, "batch")
+
+
 def reference_f(maps, truths):
     """The definition spelt out: precision and recall, NaN → 0, mean over images with foreground, maximum."""
     curves = []

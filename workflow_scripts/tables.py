@@ -34,11 +34,12 @@ def main(snakemake):
     suite, settings = config["suite"], config["tables"]
     rows = aggregate.load_rows(snakemake.input.scores)
     histograms = aggregate.load_histograms(snakemake.input.histograms)
-    summary = aggregate.summarise(rows, histograms)
+    conventions = aggregate.Conventions.of(settings)
+    summary = aggregate.summarise(rows, histograms, conventions)
     reported = tables.load_reported(settings["reported"]) if settings["reported"] else None
     for name in settings["which"]:
         frame = tables.build(summary, tables.SPECS[name], reported, suite)
-        notes = reported.notes.get(name, ()) if reported else ()
+        notes = [*(reported.notes.get(name, ()) if reported else ()), *conventions.notes()]
         write_table(snakemake.output, frame, printing.table_page(frame, suite, notes))
     compared = aggregate.intervals(rows, draws=settings["bootstrap_samples"], seed=config["seed"])
     compared = tables.intervals(compared, suite)

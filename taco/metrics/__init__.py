@@ -55,7 +55,17 @@ Maps and thresholds are compared **in float32**, as the authors' tensors are: a 
 `taco.tables`.
 """
 
-from .binary import F_THRESHOLDS, THRESHOLDS, best_f, best_mask_iou, binary_row, f_curves, mask_iou
+from .binary import (
+    EMPTY_TRUTHS,
+    F_AGGREGATIONS,
+    F_THRESHOLDS,
+    THRESHOLDS,
+    best_f,
+    best_mask_iou,
+    binary_row,
+    f_curves,
+    mask_iou,
+)
 from .pooled import BINS, BINS_PER_UNIT, LOWEST_SCORE, ScoreHistogram, dequantise, quantise
 from .rows import (
     BETA2,
@@ -81,6 +91,8 @@ __all__ = [
     "BINS",
     "BINS_PER_UNIT",
     "CONVENTIONS",
+    "EMPTY_TRUTHS",
+    "F_AGGREGATIONS",
     "F_THRESHOLDS",
     "HISTOGRAM_COLUMNS",
     "HISTOGRAM_IDENTITY",

@@ -91,32 +91,79 @@ def f_curves(positives, f_tp, f_pp):
     return (1 + BETA2) * f_tp / (BETA2 * positives + f_pp)
 
 
-def best_mask_iou(pixels, positives, tp, fp):
+EMPTY_TRUTHS = ("background", "skip")
+F_AGGREGATIONS = ("set", "image")
+
+
+def best_mask_iou(pixels, positives, tp, fp, empty_truth="background"):
     """Mean over images at each threshold, then the best: chosen on the scored set itself.
+
+    Parameters
+    ----------
+    pixels, positives, tp, fp
+        as in `mask_iou`
+    empty_truth : {"background", "skip"}
+        an image with empty truth scores the background that is left free (the paper), or is left out
 
     Returns
     -------
     (value, index) : float in [0, 1], int into `THRESHOLDS` (the lowest of equals)
-    """
-    return _best(mask_iou(pixels, positives, tp, fp))
-
-
-def best_f(positives, f_tp, f_pp):
-    """Greatest value of the mean F curve; images with empty truth are left out.
-
-    Returns
-    -------
-    (value, index) : float in [0, 1], int into `F_THRESHOLDS` (the lowest of equals)
 
     Raises
     ------
     ValueError
-        when every image has an empty truth: F is then undefined.
+        when every image is left out, or for another convention.
+
+    Examples
+    --------
+    >>> counts = [4, 4], [2, 0], [[1], [0]], [[1], [3]]
+    >>> [round(best_mask_iou(*counts, how)[0], 4) for how in EMPTY_TRUTHS]
+    [0.2917, 0.3333]
     """
+    if empty_truth not in EMPTY_TRUTHS:
+        raise ValueError(f"empty_truth must be one of {EMPTY_TRUTHS}, not {empty_truth!r}")
+    curves = mask_iou(pixels, positives, tp, fp)
+    return _best(curves if empty_truth == "background" else curves[_some(positives)])
+
+
+def best_f(positives, f_tp, f_pp, aggregation="set"):
+    """Greatest F; images with empty truth are left out.
+
+    Parameters
+    ----------
+    positives, f_tp, f_pp
+        as in `f_curves`
+    aggregation : {"set", "image"}
+        maximum of the mean curve, one threshold for the set (the paper); or the mean of every image's own maximum
+
+    Returns
+    -------
+    (value, index) : float in [0, 1], int into `F_THRESHOLDS` (the lowest of equals), None without a common one
+
+    Raises
+    ------
+    ValueError
+        when every image has an empty truth: F is then undefined; or for another convention.
+
+    Examples
+    --------
+    >>> counts = [2, 2], [[2, 1], [1, 2]], [[2, 1], [4, 2]]
+    >>> [round(best_f(*counts, how)[0], 4) for how in F_AGGREGATIONS]
+    [0.9062, 1.0]
+    """
+    if aggregation not in F_AGGREGATIONS:
+        raise ValueError(f"aggregation must be one of {F_AGGREGATIONS}, not {aggregation!r}")
+    some = _some(positives)
+    curves = f_curves(np.asarray(positives)[some], np.asarray(f_tp)[some], np.asarray(f_pp)[some])
+    return _best(curves) if aggregation == "set" else (float(curves.max(axis=1).mean()), None)
+
+
+def _some(positives):
+    """Which images have a foreground pixel in their truth, bool [S]; at least one."""
     some = np.asarray(positives) > 0
     if not some.any():
-        raise ValueError("F is undefined: none of the images has a foreground pixel in its truth")
-    return _best(f_curves(np.asarray(positives)[some], np.asarray(f_tp)[some], np.asarray(f_pp)[some]))
+        raise ValueError("undefined: none of the images has a foreground pixel in its truth")
+    return some
 
 
 def _count(ascending, thresholds, side):
