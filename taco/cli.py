@@ -85,7 +85,14 @@ def score(
         frame = manifest.limit(manifest.build(options), config["limit"])
         name, size = method or predictions.resolve().name, config["evaluation"]["size"]
         summary = submission.score(
-            frame, options, predictions, task=task, method=name, size=size, stretch=stretch
+            frame,
+            options,
+            predictions,
+            task=task,
+            method=name,
+            size=size,
+            stretch=stretch,
+            conventions=aggregate.Conventions.of(config["tables"]),
         )
         results = Path("results", config["suite"])
         found, spec = submission.table(summary, config["suite"])
