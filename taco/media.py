@@ -110,8 +110,9 @@ def resize(image: np.ndarray, side: int, mode: str = "fcclip") -> np.ndarray:
     import torch
     from torch.nn import functional as F
 
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
-    return F.interpolate(pixels, (side, side), mode="bilinear", align_corners=True)[0].numpy()
+    # A channel at a time (as three images of one): for three together torch's rounding depends on the number of threads.
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[:, None].float().contiguous()
+    return F.interpolate(pixels, (side, side), mode="bilinear", align_corners=True)[:, 0].numpy()
 
 
 def decode_sound(path: str | Path) -> tuple[np.ndarray, int]:

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
 import trees
 from PIL import Image
 
@@ -32,6 +33,19 @@ def test_images_of_every_mode_become_rgb(tmp_path, mode):
     image = media.read_image(tmp_path / "image.png")
     assert image.dtype == np.uint8 and image.shape == (5, 7, 3)
     assert (image == grey[..., None]).all()
+
+
+@pytest.mark.parametrize("mode", ["fcclip", "openclip"])
+def test_resizing_does_not_depend_on_threads(mode):
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        found.append(media.resize(image, 124, mode))
+    torch.set_num_threads(before)
+    assert found[0].shape == (3, 124, 124)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
 
 
 def test_open_image_keeps_palette_indices(tmp_path):
