@@ -110,8 +110,9 @@ def seeded_pyramid(padded, channels):
 
 def ours_like(state, architecture, clip):
     """Our FC-CLIP with an official state dict's tensors, every name mapped."""
-    head = taco.fcclip.build(architecture, clip)
-    head.load_state_dict(from_official(state))
+    with torch.device("meta"):  # no drawing of weights that are replaced
+        head = taco.fcclip.build(architecture, clip)
+    head.load_state_dict(from_official(state), assign=True)
     return taco.fcclip.FCCLIP(head, clip)
 
 
