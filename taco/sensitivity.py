@@ -109,7 +109,14 @@ def table(values: pd.DataFrame, own: Mapping[str, float], suite: str, split: str
         n_seeds=("value", "size"),
         n_samples=("n_samples", "first"),
     )
-    frame = frame.reset_index()
+    datasets = [*(task.title for task in TASKS.values()), AVERAGE]
+    places = {name: place for place, name in enumerate([*PARAMETERS, *datasets])}
+    frame = frame.reset_index().sort_values(
+        ["parameter", "setting", "dataset"],
+        key=lambda x: x.map(lambda value: places.get(value, value)),
+        kind="stable",
+        ignore_index=True,
+    )
     frame["own"] = [own[p] == value for p, value in zip(frame["parameter"], frame["setting"], strict=True)]
     source = f"measured: {suite} suite"
     return frame.assign(table="sensitivity", split=split, source=source)[list(COLUMNS)]
@@ -189,8 +196,11 @@ def figure(frame: pd.DataFrame, suite: str) -> Figure:
         sns.despine(ax=ax)
     axes[0][0].set(ylabel="score (%)")
     handles, labels = axes[0][0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper left", ncols=len(names), columnspacing=1)
-    drawing.suptitle("Scores against the solver's settings", x=0.01, ha="left", fontsize=9, weight="bold")
+    # The title's second line is the legend's.
+    drawing.suptitle("Scores against the solver's settings\n", x=0.01, ha="left", fontsize=9, weight="bold")
+    drawing.legend(
+        handles, labels, loc="upper left", bbox_to_anchor=(0, 0.955), ncols=len(names), columnspacing=1
+    )
     note = _note(frame) + " Bars: population standard deviation; grey: the suite's own value."
     drawing.supxlabel(footer(suite, note), x=0.01, ha="left", fontsize=6.5, color="0.25")
     return drawing
