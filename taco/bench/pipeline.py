@@ -59,6 +59,7 @@ class Stopwatch:
 
     device: torch.device
     stages: dict[str, Stage] = field(default_factory=dict)
+    say: Callable[[str], object] = log.info
 
     def time(self, stage: str, work: Callable[[], Any], count: float, unit: str = "image") -> Any:
         """Run ``work`` once, which handles ``count`` units; return what it returns."""
@@ -77,7 +78,7 @@ class Stopwatch:
         """Record a time measured elsewhere."""
         rate = 1 / seconds if seconds > 0 else None
         self.stages[stage] = Stage(stage, unit, 1e3 * seconds, 1e3 * cpu, rate, peak)
-        log.info("%s: %.4g ms", stage, 1e3 * seconds)
+        self.say(f"{stage}: {1e3 * seconds:.4g} ms")
 
     def ms(self, *stages: str) -> float:
         """Sum of stages' times: of the clock on a GPU, of the processor elsewhere, which others may be using too."""
@@ -117,7 +118,7 @@ def pipeline(
     console = console or Console(width=None if sys.stdout.isatty() else 120)
     cuda, batch = device.type == "cuda", config["features"]["batch_size"]
     samples = samples or (4 * batch if cuda else 1)
-    watch = Stopwatch(device)
+    watch = Stopwatch(device, say=console.print)
     models, origin = load(config["models"], device)
     text = time_words(watch, models)
     with tempfile.TemporaryDirectory() as scratch:
@@ -168,23 +169,23 @@ def load(specs: Mapping[str, Mapping[str, Any]], device: torch.device) -> tuple[
 
 
 def time_words(watch: Stopwatch, models: features.Models) -> Labels:
-    """Time both text encoders on a bank of labels; random ids stand for them."""
+    """Time both text encoders; random ids stand for labels. Return a bank of random embeddings of their widths."""
+    count = WORDS if watch.device.type == "cuda" else 8
     g = torch.Generator().manual_seed(0)
     seen, heard = models.clip.model, models.clap.model.caption_encoder
-    length, vocabulary = models.clip.model.context_length, models.clip.model.vocab_size
-    ids = torch.randint(0, vocabulary, (WORDS, length), generator=g).to(watch.device)
-    words = heard.base.config.vocab_size
-    other = torch.randint(0, words, (WORDS, models.clap.text_length), generator=g).to(watch.device)
+    shapes = (seen.vocab_size, seen.context_length), (heard.base.config.vocab_size, models.clap.text_length)
+    ids, other = (torch.randint(0, v, (count, n), generator=g).to(watch.device) for v, n in shapes)
 
     @torch.no_grad()
-    def encode() -> tuple[Tensor, Tensor]:
-        parts = [slice(start, start + 64) for start in range(0, WORDS, 64)]
+    def encode() -> list[tuple[Tensor, Tensor]]:
+        parts = [slice(start, start + 64) for start in range(0, count, 64)]
         mask = torch.ones_like(other)
         sounds = [heard({"input_ids": other[p], "attention_mask": mask[p]}) for p in parts]
-        return torch.cat([seen.encode_text(ids[p]) for p in parts]), torch.cat(sounds)
+        return list(zip([seen.encode_text(ids[p]) for p in parts], sounds, strict=True))
 
-    tables = watch.time("text of a bank", encode, WORDS, "word")
-    return Labels([f"word {i}" for i in range(WORDS)], *(table.float().cpu().numpy() for table in tables))
+    found = watch.time("text of a bank", encode, count, "word")[0]
+    tables = (torch.randn(WORDS, table.shape[-1], generator=g).numpy() for table in found)
+    return Labels([f"word {i}" for i in range(WORDS)], *tables)
 
 
 def write_files(folder: Path, samples: int, side: tuple[int, int]) -> pd.DataFrame:
