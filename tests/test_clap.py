@@ -1,4 +1,4 @@
-"""CLAP: tokens, embeddings and names equal msclap's own, at the paper's size, with random weights."""
+"""CLAP: tokens, embeddings and names equal msclap's own; at the paper's size (slow) with random weights."""
 
 import fnmatch
 import json
@@ -6,18 +6,18 @@ import re
 from argparse import Namespace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 import yaml
+from models import byte_tokenizer, configuration, random_clap, shake
 from msclap import CLAPWrapper as wrapper_module
 from msclap.models import clap as library
 from safetensors.torch import save_file
-from tokenizers import pre_tokenizers
 from torch.nn import functional as F
-from transformers import GPT2TokenizerFast
 
 import taco.clap
 from taco.media import fit_window, read_sound
@@ -29,47 +29,27 @@ FULL_SIZE = "config/models/clap_2023.json"
 TEXTS = ["This is a sound of a bell", "This is a sound of Gunshot, gunfire"]
 
 
-def shake(model, seed=0):
-    """Make an untrained model's output depend on every parameter; library inits hold zeros and ones."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            # The front end is a fixed transform, and one table holds most of the values.
-            if "extractor" not in name and "wte" not in name:
-                parameter += 0.02 * torch.empty_like(parameter).uniform_(-1, 1, generator=generator)
-    return model
-
-
 @pytest.fixture(scope="module")
-def gpt2_folder(tmp_path_factory):
-    """A byte-level tokenizer like GPT-2's without merges: ``!`` is 0, end of text the last id."""
-    folder = tmp_path_factory.mktemp("gpt2")
-    table = {character: index for index, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    assert table["!"] == 0
-    table["<|endoftext|>"] = len(table)
-    (folder / "vocab.json").write_text(json.dumps(table))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    GPT2TokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
-    return folder
+def full_size(tmp_path_factory):
+    return random_clap(configuration("paper"), tmp_path_factory.mktemp("gpt2"))
 
 
-@pytest.fixture(scope="module")
-def full_size(gpt2_folder):
-    model = shake(taco.clap.build(FULL_SIZE))
-    length = json.loads(Path(FULL_SIZE).read_text())["text_length"]
-    return taco.clap.FrozenCLAP(model, taco.clap.load_tokenizer(gpt2_folder), length, 44100, 7.0)
-
-
-@pytest.fixture(scope="module")
-def msclap(full_size, gpt2_folder):
-    """msclap's own wrapper around its own model, without its downloads; GPT-2 comes from a configuration."""
+def msclap_wrapper(clap, **changes):
+    """msclap's own reading of files and texts, without its downloads; its model is still to be set."""
     arguments = yaml.safe_load(resources.files("msclap").joinpath("configs/config_2023.yml").read_text())
     wrapper = wrapper_module.CLAPWrapper.__new__(wrapper_module.CLAPWrapper)
-    wrapper.args = Namespace(**arguments)
+    wrapper.args = Namespace(**{**arguments, **changes})
     wrapper.token_keys, wrapper.use_cuda = ["input_ids", "attention_mask"], False
     wrapper.np_str_obj_array_pattern = re.compile(r"[SaUO]")
-    wrapper.tokenizer = wrapper_module.AutoTokenizer.from_pretrained(gpt2_folder)
-    wrapper.tokenizer.add_special_tokens({"pad_token": "!"})
+    wrapper.tokenizer = clap.tokenizer
+    return wrapper
+
+
+@pytest.fixture(scope="module")
+def msclap(full_size):
+    """msclap with its own model, whose GPT-2 comes from a configuration."""
+    wrapper = msclap_wrapper(full_size)
+    arguments = vars(wrapper.args)
     with pytest.MonkeyPatch.context() as patch:
         # Its text tower is transformers' GPT-2, whose weights its checkpoint replaces anyway.
         text = full_size.model.caption_encoder.base
@@ -93,17 +73,17 @@ def msclap(full_size, gpt2_folder):
     return wrapper
 
 
-def write_sound(folder, rate):
-    """Write three seconds of mono sound."""
+def write_sound(folder, rate, seconds=3):
+    """Write some seconds of mono sound."""
     rng = np.random.default_rng(0)
-    time = np.arange(3 * rate) / rate
+    time = np.arange(round(seconds * rate)) / rate
     wave = 0.3 * np.sin(2 * np.pi * 440 * time) * np.exp(-time) + 0.05 * rng.standard_normal(len(time))
     soundfile.write(folder / "sound.wav", wave, rate)
     return folder / "sound.wav"
 
 
-def encode(clap, path):
-    wave = fit_window(read_sound(path, 0.0, np.nan, clap.sample_rate), clap.window)
+def encode(clap, path, start=0.0, duration=np.nan):
+    wave = fit_window(read_sound(path, start, duration, clap.sample_rate), clap.window)
     return clap.tokens_and_embedding(torch.from_numpy(wave)[None])
 
 
@@ -131,6 +111,7 @@ def read_without_decoder(monkeypatch):
 # ---------------------------------------------------------------- against msclap, full size
 
 
+@pytest.mark.slow
 def test_names_and_shapes_are_msclaps(full_size, msclap):
     ours, theirs = full_size.model.state_dict(), msclap.clap.state_dict()
     assert {key: value.shape for key, value in ours.items()} == {
@@ -140,11 +121,13 @@ def test_names_and_shapes_are_msclaps(full_size, msclap):
     assert (gpt2.n_layer, gpt2.n_head, gpt2.n_embd, gpt2.vocab_size) == (12, 12, 768, 50257)
 
 
+@pytest.mark.slow
 def test_audio_embedding_is_msclaps(msclap, sound, encoded, read_without_decoder):
     expected = msclap.get_audio_embeddings([str(sound)])
     torch.testing.assert_close(encoded[1], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_resampled_audio_embedding_is_msclaps(full_size, msclap, tmp_path, read_without_decoder):
     """Both resample by torchaudio."""
     path = write_sound(tmp_path, 16000)
@@ -152,12 +135,14 @@ def test_resampled_audio_embedding_is_msclaps(full_size, msclap, tmp_path, read_
     torch.testing.assert_close(encode(full_size, path)[1], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_text_embeddings_are_msclaps(full_size, msclap):
     torch.testing.assert_close(
         full_size.encode_text(TEXTS), msclap.get_text_embeddings(TEXTS), rtol=1e-5, atol=1e-5
     )
 
 
+@pytest.mark.slow
 def test_tokens_have_the_papers_shape_and_pool_to_the_embedding(full_size, encoded):
     tokens, embedding = encoded
     assert tokens.shape == (1, 64, 768) and embedding.shape == (1, 1024)
@@ -165,6 +150,7 @@ def test_tokens_have_the_papers_shape_and_pool_to_the_embedding(full_size, encod
     assert tokens.std(1).min() > 0
 
 
+@pytest.mark.slow
 def test_tolerated_constants_are_no_parameter_of_this_version(full_size):
     """Only names that the model does not have, so that nothing learned can be missing unnoticed."""
     patterns = json.loads(Path(FULL_SIZE).read_text())["constant_buffers"]
@@ -172,6 +158,7 @@ def test_tolerated_constants_are_no_parameter_of_this_version(full_size):
     assert patterns and not [name for name in learned for p in patterns if fnmatch.fnmatchcase(name, p)]
 
 
+@pytest.mark.slow
 def test_paper_configuration_names_these_settings(full_size):
     spec = yaml.safe_load(Path("config/paper.yaml").read_text())["models"]["clap"]
     assert spec["architecture"] == FULL_SIZE
@@ -193,6 +180,37 @@ def tokenizer(tmp_path_factory):
 def miniature(tokenizer):
     model = shake(taco.clap.build(MINIATURE))
     return taco.clap.FrozenCLAP(model, taco.clap.load_tokenizer(tokenizer), 24, 16000, 1.0)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 44100])
+def test_sounds_are_read_as_msclap_reads_them(miniature, tmp_path, rate, read_without_decoder):
+    """msclap's own reading in front of the same small model: resampling, repetition to the window."""
+    wrapper = msclap_wrapper(miniature, sampling_rate=16000, duration=1)
+    wrapper.clap = miniature.model
+    path = write_sound(tmp_path, rate, seconds=0.7)
+    expected = wrapper.get_audio_embeddings([str(path)])
+    torch.testing.assert_close(encode(miniature, path)[1], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_texts_are_tokenised_as_msclap_tokenises_them(tmp_path):
+    tokenizer = taco.clap.load_tokenizer(byte_tokenizer(tmp_path))
+    wrapper = msclap_wrapper(SimpleNamespace(tokenizer=tokenizer))
+    found, expected = taco.clap.tokenize(tokenizer, TEXTS, 77), wrapper.preprocess_text(TEXTS)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key].reshape(len(TEXTS), 77)) for key in found)
+
+
+def test_frames_of_a_clip_hear_their_own_second(miniature, tmp_path):
+    """One file cut into pieces gives what a file for each piece gives, and the same again."""
+    whole = write_sound(tmp_path, 22050, seconds=3)
+    samples, _ = soundfile.read(whole, dtype="float32")
+    pieces = [encode(miniature, whole, start, 1.0)[0] for start in range(3)]
+    for index, piece in enumerate(pieces):
+        alone = tmp_path / f"{index}.wav"
+        soundfile.write(alone, samples[index * 22050 : (index + 1) * 22050], 22050, subtype="FLOAT")
+        assert torch.equal(encode(miniature, alone)[0], piece)
+    assert torch.equal(encode(miniature, whole, 1, 1.0)[0], pieces[1])
+    assert not torch.allclose(pieces[0], pieces[1], atol=1e-3)
 
 
 @pytest.fixture(scope="module")
