@@ -79,7 +79,7 @@ def test_text_encoders_that_agree_are_ok_and_unrelated_ones_are_not():
     clap = meaning @ RNG.normal(size=(5, 60)) + 0.1 * RNG.normal(size=(30, 60))
     assert verdicts(verify.anchor_checks("x", clip, clap)) == [OK, OK]
     assert verdicts(verify.anchor_checks("x", clip, RNG.normal(size=(30, 60)))) == [OK, DEVIATES]
-    clap[3] = 2 * clap[4]  # as where a tokenizer cuts both
+    clap[3] = clap[4]  # as where a tokenizer cuts both
     assert verdicts(verify.anchor_checks("x", clip, clap))[0] == DEVIATES
 
 
