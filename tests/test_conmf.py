@@ -7,11 +7,8 @@ import reference_conmf as reference
 import torch
 
 from taco.conmf import Anchors, CoNMF, CoNMFError, Initial, Projection, Settings
-from taco.conmf import solver as solver_module
-from taco.conmf.descent import descend
 from taco.conmf.kmeans import kmeans
 from taco.conmf.settings import stream
-from taco.conmf.solver import _prepare
 
 S, R, N, T, C, C_A, D, J, K = 4, 2, 30, 16, 24, 20, 28, 12, 4  # samples: two noisy, two planted
 CLIPS = ["a", "a", "a", "b"]
@@ -292,67 +289,6 @@ def test_the_frames_of_a_clip_stop_together(anchors, tokens):
     assert torch.equal(result.n_steps[:, 0], result.n_steps[:, 2])
 
 
-@pytest.mark.parametrize("option", [{}, {"beta_temporal": 1.0}, {"beta_penalty": 0.0}])
-def test_captured_steps_equal_steps_from_the_host(option, anchors, tokens):
-    """The graph's seam, with a capture that just repeats the function."""
-    settings = replace(BASE, init="kmeans", steps=90, trace_every=30, checkpoints=(47,), **CALM)
-    settings = replace(settings, **option)
-    solver = CoNMF(settings, anchors)
-    prepared = _prepare(anchors, torch.float64, torch.device("cpu"))
-    captured = []
-
-    def capture(work):
-        def replay():
-            captured.append(1)
-            work()
-
-        return replay
-
-    def batch():
-        units = [[0, 1, 2], [3]] if settings.beta_temporal else [[i] for i in range(S)]
-        return solver._batch(units, *map(list, tokens), KEYS, (0, 1), None, torch.float64)
-
-    host, _ = descend(batch(), settings, prepared)
-    graph, _ = descend(batch(), settings, prepared, capture)
-    assert len(captured) > 80
-    for name in ("image_activations", "image_factors", "audio_factors", "cross_entropy", "objective"):
-        assert torch.equal(getattr(host, name), getattr(graph, name)), name
-    assert torch.equal(host.checkpoints[47].image_factors, graph.checkpoints[47].image_factors)
-
-
-def test_a_captured_run_is_left_when_a_residual_vanishes(anchors):
-    initial = start()
-    x_i = initial.image_weights[0].sigmoid() @ initial.image_factors
-    x_a = initial.audio_weights[0].sigmoid() @ initial.audio_factors
-    settings = replace(BASE, steps=60, trace_every=0, beta_penalty=0.0, learning_rate=1e-4)
-    solver = CoNMF(settings, anchors)
-    prepared = _prepare(anchors, torch.float64, torch.device("cpu"))
-    calls = []
-    descend(
-        solver._batch([[i] for i in range(S)], list(x_i), list(x_a), KEYS, (0, 1), initial, torch.float64),
-        settings,
-        prepared,
-        lambda work: lambda: (calls.append(1), work()),
-    )
-    assert 0 < len(calls) <= 25
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(
-    "option", [{}, {"beta_temporal": 1.0}, {"reduction": "mean"}, {"descriptor": "factor"}]
-)
-def test_cuda_equals_cpu_in_float64_and_repeats_bit_for_bit(option, anchors, tokens):
-    settings = replace(BASE, init="kmeans", checkpoints=(77,), trace_every=50, **{**CALM, **option})
-    cpu, first, second = (
-        CoNMF(settings, anchors, device).fit(*tokens, KEYS, (0, 1), CLIPS)
-        for device in ("cpu", "cuda", "cuda")
-    )
-    for name in ("image_activations", "image_factors", "audio_factors", "cross_entropy", "objective"):
-        assert torch.allclose(getattr(cpu, name), getattr(first, name), atol=1e-9), name
-        assert torch.equal(getattr(first, name), getattr(second, name)), name
-    assert torch.allclose(cpu.checkpoints[77].image_factors, first.checkpoints[77].image_factors, atol=1e-9)
-
-
 def test_objective_falls_under_small_steps(anchors, tokens):
     settings = replace(BASE, init="kmeans", learning_rate=1e-3, halve_at=(), steps=150)
     objective = CoNMF(settings, anchors).fit(*tokens, KEYS, (0, 1)).objective
@@ -481,24 +417,6 @@ def test_half_precision_is_computed_in_float32(anchors, tokens):
     assert torch.equal(half.image_factors, full.image_factors)
     mixed = CoNMF(settings, anchors).fit([x_i[0], *x_i[1:].float()], x_a, KEYS, (0,))
     assert torch.equal(mixed.image_factors, full.image_factors)
-
-
-def test_out_of_memory_halves_the_batch_and_says_so(anchors, tokens, monkeypatch):
-    settings = replace(BASE, init="kmeans", steps=5, batch_size=4)
-    expected = CoNMF(settings, anchors).fit(*tokens, KEYS, (0,))
-    sizes = []
-
-    def small_memory(batch, *rest):
-        sizes.append(len(batch.lengths))
-        if len(batch.lengths) > 1:
-            raise torch.OutOfMemoryError("no more")
-        return descend(batch, *rest)
-
-    monkeypatch.setattr(solver_module, "descend", small_memory)
-    with pytest.warns(ResourceWarning, match="batch_size"):
-        result = CoNMF(settings, anchors).fit(*tokens, KEYS, (0,))
-    assert sizes == [4, 2, 1, 1, 2, 1, 1]
-    assert torch.allclose(result.image_factors, expected.image_factors, atol=1e-12)
 
 
 def test_progress_counts_every_sample(anchors, tokens):

@@ -1,6 +1,26 @@
 """``taco bench conmf``: the solver against plain autograd versions, in the same run.
 
-Notes on the solver (predictions and outcomes, newest last) are in :data:`CONMF_NOTES`.
+Notes, predictions and outcomes; newest last. CPU: 2 cores (EPYC, Zen 4), shared with other jobs; times are of one core.
+
+- Bare products of the miniature size (N 256, C 128, three seeds folded): 62 to 82 GFLOP/s for P = U^T X and X M^T in every
+  layout, so W is kept [S, R, K, N], where the element-wise work is contiguous too.
+- Predicted 39 us a miniature step and pair, measured 120, 108, 89, 87 us at batch 4, 8, 16, 32: four fifths in products.
+  Batches that hide the 60 calls of a step and stay in the cache are best (CACHE_BYTES). The paper's size wants 8 samples
+  or more, as projection and anchors are fetched once for all.
+- addmm(e, h, W2) took twice the time of mm and an addition: replaced. Log-partition is read off the softmax.
+- Fewer steps, trained miniature tokens, objective and IoU of the chosen maps against 1,800 steps (736.2): 900 of size 0.5
+  735.4, 0.98; 450 of 1.0 731.4, 0.85; 300 of 1.25 733.3, 0.85; 300 of 0.25 788.6, 0.50. The objective is reached in 300
+  steps, the maps are not: no ``schedule: fast`` is offered; ``steps`` and ``learning_rate`` can say it.
+- Peak at the paper's size, 32 samples, tokens = 1, constants apart: descent 1.30 (one seed), 1.88 (three); with k-means
+  2.59, of which its float64 copies of 16 samples are 1.8.
+- TF32 emulated on the CPU, 24 trained S4 samples, the paper's settings, median error of the objective, IoU of the maps: all
+  products rounded 2.1e-4, 0.994; cut 1.4e-3, 0.965 (the Gram form of the residual is what suffers); those of the
+  descriptors alone 2e-6 rounded, 4.8e-5 cut, 1.000 and 0.992, as float32 itself (0.992: one pair near a tie of k* takes
+  the other branch for any rounding). So ``products: tf32`` means the descriptors' products. bf16 there flips a k* in 24.
+- Not measured: anything on a GPU. Predicted for an H200 at batch 128 x 3 seeds, us a step: products 400 in float32, 200 with
+  tf32; other passes 350, 300 fused; X twice 105 (hidden behind the products). A step 750, 500 with both: 3.5 and 2.4 ms a
+  pair. Batches of 1: launches rule, 250 us. Tokens are float16, so X is exact in TF32: U and M split into two TF32 parts
+  each (16 rows, not 8) would be the next thing to try.
 """
 
 from __future__ import annotations
@@ -17,31 +37,20 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from taco.bench import measure
-from taco.conmf import Anchors, CoNMF, Initial, Projection, Result, Settings
+from taco.bench import gates, measure
+from taco.conmf import Anchors, CoNMF, Projection, Settings
 
 STEPS = 1800
-CONMF_NOTES = """\
-2 cores (EPYC, Zen 4), float32, miniature size (N 256, C 128, T 64, D 128, J 240, K 8, three seeds folded)
-- Predicted: 2.9 MFLOP a step and (sample, seed); at the 75 GFLOP/s that one core reaches in these small products, 39 us.
-- Bare products at batch 16: 62 to 82 GFLOP/s for P = U^T X and X M^T in every layout, so W is kept [S, R, K, N], where the
-  element-wise work is contiguous too.
-- One step as first written, beside two other busy processes: 120, 108, 89, 87 us at batch 4, 8, 16, 32 on one core; four fifths
-  of it in matrix products. Batches of 16 to 32 samples hide the 60 calls of a step and stay in the cache: CACHE_BYTES.
-- addmm(e, h, W2) took twice the time of mm and an addition: replaced.
-- Softmax of both descriptors costs less than one exponential: log-partition is read off the softmax.
-- Tokens of the paper's size want at least 8 samples a batch (one seed: 2.7 ms a step and pair alone, 1.8 ms at 8; three
-  seeds: 1.6 and 1.1 ms), as the projection and the anchors are fetched once for all of them.
-- Step at batch 16 x 3 seeds, part by part from a warm cache: 3.2 ms; together, beside two trainings: 4.1 ms. The rest is cache.
-- float32 against float64, tokens of (half-trained) miniature models, S4 and ADE, 16 samples, both suites' settings: objective
-  within 1.2e-6, k* and maps equal (conmf_gates).
-- Fewer steps, same tokens, two seeds, objective and IoU of the chosen maps against 1,800 steps (736.2 on S4): 900 of size 0.5
-  735.4, 0.98; 450 of 1.0 731.4, 0.85; 300 of 1.25 733.3, 0.85; 300 of 1.5 728.3, 0.78; 300 of 0.25 788.6, 0.50. The objective
-  is reached in 300 steps, the maps are not: no ``schedule: fast`` is offered; ``steps`` and ``learning_rate`` can say it.
-- Not measured: anything on a GPU. Predicted for an H200 at batch 128 x 3 seeds: 0.5 ms of products at 40 TFLOP/s, 0.15 ms for
-  reading X twice, 0.3 ms for the 119 captured kernels of a step: about 4 ms a pair.
-- Threads: a batch each (one torch thread) instead of threads inside each small product.
-"""
+GATE_SAMPLES = 16
+# Ways of the solver on a GPU; on a CPU only the first is fast, and only the second loses precision.
+DEFAULT = "closed form"
+WAYS: dict[str, dict[str, object]] = {
+    DEFAULT: {},
+    "tf32": {"products": "tf32"},
+    "fused": {"fused": True},
+    "fused, tf32": {"fused": True, "products": "tf32"},
+    "no graph": {"graph": False},
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,9 @@ class Row:
     """One measured solver run.
 
     ``step_ms`` is wall time of a step of the whole batch, ``cpu_step_ms`` the processor time of all threads (the better
-    number on a shared machine), ``pair_ms`` wall time of a (sample, seed) at 1,800 steps; rates are from ``step_ms``.
+    number on a shared machine), ``pair_ms`` wall time of a (sample, seed) at 1,800 steps, start included. ``compute`` and
+    ``traffic`` are the shares of the two ceilings that the step's products in float32, and two readings of the tokens,
+    reach; ``roofline`` is the larger one (above 1 with TF32, or with tokens that stay on chip).
     """
 
     size: str
@@ -79,9 +90,26 @@ class Row:
     cpu_step_ms: float
     fixed_ms: float
     pair_ms: float
-    gflops: float | None
-    roofline_share: float | None
-    peak_over_tokens: float | None
+    compute: float | None = None
+    traffic: float | None = None
+    roofline: float | None = None
+    peak_over_tokens: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """How much is timed, and where."""
+
+    device: str
+    steps: int
+    baseline_batch: int
+    baseline_steps: int
+    ceilings: dict[str, float]
+
+    @property
+    def cuda(self) -> bool:
+        """Whether on a GPU."""
+        return torch.device(self.device).type == "cuda"
 
 
 def conmf(
@@ -94,13 +122,16 @@ def conmf(
     baselines: bool = True,
     baseline_batch: int | None = None,
     baseline_steps: int | None = None,
+    ways: Sequence[str] | None = None,
+    tokens: str | Path | None = None,
     output: str | Path | None = None,
     console: Console | None = None,
 ) -> dict:
-    """Time the solver, and the plain and the K-fold expanded autograd versions in the same run.
+    """Time the solver, the plain and the K-fold expanded autograd versions in the same run, and check the fast ways.
 
     Times come from the difference of a short and a long run, so that what happens once (upload, start, capture)
-    is told apart from the steps. Ceilings are measured first: a large float32 product and a large copy.
+    is told apart from the steps. Ceilings are measured first: a large float32 product and a large copy. On an H100 or
+    H200 all of it is predicted to take five minutes.
 
     Parameters
     ----------
@@ -113,11 +144,17 @@ def conmf(
     steps : int, optional
         Timed steps; 1,800 on CUDA, 20 on a CPU unless given.
     baselines : bool
-        Also time ``tests/reference_conmf.py`` (needs a checkout), one seed, at ``baseline_batch``.
+        Also time ``tests/reference_conmf.py`` (needs a checkout) at ``baseline_batch``, once for each number of seeds,
+        which there are samples of their own.
     baseline_batch : int, optional
         Samples of the baselines: 20 on CUDA, 8 on a CPU.
     baseline_steps : int, optional
         Timed steps of the baselines: 50 on CUDA, 3 on a CPU.
+    ways : sequence of str, optional
+        Of :data:`WAYS`, timed at the last size and its two largest batches, and compared with float64; all of them on
+        CUDA, none on a CPU unless given.
+    tokens : path, optional
+        A suite's results (``results/miniature``), whose features the ways are compared on too.
     output : path, optional
         JSON file to write.
     console : rich.console.Console, optional
@@ -125,43 +162,42 @@ def conmf(
     Returns
     -------
     dict
-        What the JSON file holds: ``machine``, ``ceilings``, ``rows``, ``ratios``.
+        What the JSON file holds: ``machine``, ``ceilings``, ``rows``, ``ratios``, ``gates``.
     """
-    cuda = torch.device(device).type == "cuda"
-    steps = steps or (STEPS if cuda else 20)
-    baseline_batch = baseline_batch or (20 if cuda else 8)
-    baseline_steps = baseline_steps or (50 if cuda else 3)
     console = console or Console(width=None if sys.stdout.isatty() else 110)
     unknown = set(sizes) - set(SIZES)
     if unknown:
         raise ValueError(f"sizes: expected some of {', '.join(SIZES)}, found {', '.join(sorted(unknown))}")
+    cuda = torch.device(device).type == "cuda"
+    ways = (tuple(WAYS) if cuda else ()) if ways is None else tuple(ways)
     reference = _reference() if baselines else None
-    ceilings = measure.ceilings(device)
-    rows, ratios = [], []
+    run = Run(
+        device,
+        steps or (STEPS if cuda else 20),
+        baseline_batch or (20 if cuda else 8),
+        baseline_steps or (50 if cuda else 3),
+        measure.ceilings(device),
+    )
+    rows: list[Row] = []
     for name in sizes:
-        for n_seeds in seeds:
-            for batch in batches:
-                rows.append(_time_solver(name, batch, n_seeds, device, steps, ceilings))
-                console.print(f"{name}: {batch} samples, {n_seeds} seeds: {rows[-1].pair_ms:.4g} ms a pair")
-        if reference is None:
-            continue
-        slow = [
-            _time_reference(name, baseline_batch, device, baseline_steps, reference, expanded)
-            for expanded in (False, True)
-        ]
-        for n_seeds in seeds:
-            same = [r for r in rows if (r.size, r.samples, r.seeds) == (name, baseline_batch, n_seeds)]
-            if not same:
-                same = [_time_solver(name, baseline_batch, n_seeds, device, steps, ceilings)]
-                rows += same
-            ratios += [_ratio(name, baseline_batch, other, same[0]) for other in slow]
-        rows += slow
+        wanted = sorted({*batches, *([run.baseline_batch] if baselines else [])})
+        cases = [(n, batch, DEFAULT) for n in seeds for batch in wanted]
+        if name == sizes[-1]:
+            cases += [
+                (n, batch, way) for way in ways if way != DEFAULT for n in seeds for batch in wanted[-2:]
+            ]
+        for n, batch, way in cases:
+            rows.append(_time_solver(name, batch, n, run, way))
+            console.print(f"{name}, {batch} samples, {n} seeds, {way}: {rows[-1].pair_ms:.4g} ms a pair")
+        if reference is not None:
+            rows += [_time_reference(name, n, run, reference, wide) for n in seeds for wide in (False, True)]
     report = {
         "machine": measure.machine(device),
-        "timed_steps": steps,
-        "ceilings": ceilings,
+        "timed_steps": run.steps,
+        "ceilings": run.ceilings,
         "rows": [asdict(row) for row in rows],
-        "ratios": ratios,
+        "ratios": _ratios(rows),
+        "gates": _gates(ways, tokens, device),
     }
     _print(report, console)
     if output is not None:
@@ -200,148 +236,121 @@ def flops_per_step(size: Size) -> int:
     return per_side + forward + backward
 
 
-def conmf_gates(
-    image_tokens: Tensor,
-    audio_tokens: Tensor,
-    anchors: Anchors,
-    keys: Sequence[str],
-    settings: Settings | None = None,
-    device: str = "cpu",
-    seeds: Sequence[int] = (0,),
-) -> dict[str, float]:
-    """How far float32 on ``device`` is from float64 on the CPU, from the same start (issue's gates of a fast path).
-
-    Parameters
-    ----------
-    image_tokens, audio_tokens : Tensor [S, N, C]
-        As in :meth:`taco.conmf.CoNMF.fit`, for example from a suite's feature files.
-    anchors : Anchors
-    keys : sequence of str, length S
-    settings : Settings, optional
-        The paper's by default.
-    device : str
-    seeds : sequence of int
-
-    Returns
-    -------
-    dict
-        ``objective``: largest relative difference of the last objective (gate 1e-4); ``k_star``: share of equal k*
-        where the margin between the two least cross-entropies exceeds 1e-4 (gate 0.99), ``clear`` how many those
-        are; ``iou``: mean IoU of the two maps U[:, k*] min-max normalised and cut at 0.5 (gate 0.99).
-    """
-    settings = settings or Settings()
-    image, audio = image_tokens.float(), audio_tokens.float()
-    start = CoNMF(settings, anchors).initial_factors(image, audio, keys)
-    settings = replace(settings, init="given", trace_every=max(1, settings.steps - 1), checkpoints=())
-    fast = CoNMF(settings, anchors, device).fit(image, audio, keys, seeds, initial=start)
-    exact = CoNMF(settings, anchors).fit(image.double(), audio.double(), keys, seeds, initial=start)
-    least = exact.cross_entropy.sort(2).values
-    clear = least[..., 1] - least[..., 0] > 1e-4
-    masks = [_mask(result) for result in (fast, exact)]
-    overlap = (masks[0] & masks[1]).sum(2) / (masks[0] | masks[1]).sum(2)
-    last = fast.objective[..., -1].double() / exact.objective[..., -1]
-    return {
-        "objective": float((last - 1).abs().max()),
-        "k_star": float((fast.k_star == exact.k_star)[clear].double().mean()),
-        "clear": int(clear.sum()),
-        "iou": float(overlap.mean()),
-    }
-
-
-def _mask(result: Result) -> Tensor:
-    """The chosen factor's activations [R, S, N], min-max normalised and cut at 0.5."""
-    index = result.k_star[..., None, None].expand(*result.image_activations.shape[:3], 1)
-    chosen = result.image_activations.gather(3, index).squeeze(3)
-    low, high = chosen.amin(2, keepdim=True), chosen.amax(2, keepdim=True)
-    return chosen - low > 0.5 * (high - low)
-
-
 def _token_shapes(size: Size) -> tuple[tuple[int, int], tuple[int, int]]:
     return (size.n, size.c_image), (size.t, size.c_audio)
 
 
-def _time_solver(name: str, samples: int, n_seeds: int, device: str, steps: int, ceilings: dict) -> Row:
+def _time_solver(name: str, samples: int, n_seeds: int, run: Run, way: str) -> Row:
     size = SIZES[name]
     image, audio, anchors = problem(size, samples)
-    cuda = torch.device(device).type == "cuda"
-    batch = samples if cuda else "auto"
     keys = [str(i) for i in range(samples)]
-    solver = CoNMF(Settings(n_components=size.k, init="random_tokens"), anchors, device)
-    initial = solver.initial_factors(image, audio, keys)
+    base = Settings(n_components=size.k, batch_size=samples if run.cuda else "auto", **WAYS[way])
+    initial = CoNMF(replace(base, init="random_tokens"), anchors, run.device).initial_factors(
+        image, audio, keys
+    )
 
-    def run(count: int) -> object:
-        settings = Settings(n_components=size.k, steps=count, init="given", batch_size=batch)
-        return CoNMF(settings, anchors, device).fit(image, audio, keys, range(n_seeds), initial=initial)
+    def solve(count: int) -> object:
+        settings = replace(base, init="given", steps=count)
+        return CoNMF(settings, anchors, run.device).fit(image, audio, keys, range(n_seeds), initial=initial)
 
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(device)
-    step, cpu, once = measure.difference(run, steps, device)
-    peak = None
-    if cuda:
-        constants = sum(t.nbytes for t in (anchors.image, anchors.audio, *anchors.projection[:4]))
-        held = torch.cuda.max_memory_allocated(device) - constants
-        peak = held / (image.nbytes + audio.nbytes)
-    pairs = samples * n_seeds
-    rate = flops_per_step(size) * pairs / step / 1e9
+    step, cpu, once = measure.difference(solve, run.steps, run.device)
+    pairs, bytes_read = samples * n_seeds, 2 * (image.nbytes + audio.nbytes)
+    shares = {
+        "compute": flops_per_step(size) * pairs / step / 1e9 / run.ceilings["gflops"],
+        "traffic": bytes_read / step / 1e9 / run.ceilings["gbytes"],
+    }
     return Row(
         size=name,
         samples=samples,
         seeds=n_seeds,
-        version="closed form",
+        version=way,
         step_ms=1e3 * step,
         cpu_step_ms=1e3 * cpu,
         fixed_ms=1e3 * once,
         pair_ms=1e3 * (step * STEPS + once) / pairs,
-        gflops=rate,
-        roofline_share=rate / ceilings["gflops"],
-        peak_over_tokens=peak,
+        **shares,
+        roofline=max(shares.values()),
+        peak_over_tokens=_peak(image, audio, anchors, replace(base, steps=10), n_seeds, run),
     )
 
 
-def _time_reference(
-    name: str, samples: int, device: str, steps: int, reference: ModuleType, expanded: bool
-) -> Row:
-    size = SIZES[name]
+def _peak(
+    image: Tensor, audio: Tensor, anchors: Anchors, settings: Settings, n_seeds: int, run: Run
+) -> float:
+    """Most bytes held by a short solution of one batch, k-means and capture included, over those of the tokens."""
+    keys = [str(i) for i in range(len(image))]
+    constants = sum(t.nbytes for t in (anchors.image, anchors.audio, *anchors.projection[:4]))
+    solver = CoNMF(replace(settings, batch_size=len(image)), anchors, run.device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a CPU the calling thread is what is counted
+    try:
+        peak = measure.peak_bytes(lambda: solver.fit(image, audio, keys, range(n_seeds)), run.device)
+    finally:
+        torch.set_num_threads(threads)
+    return (peak - constants) / (image.nbytes + audio.nbytes)
+
+
+def _time_reference(name: str, n_seeds: int, run: Run, reference: ModuleType, expanded: bool) -> Row:
+    size, samples = SIZES[name], run.baseline_batch
     image, audio, anchors = problem(size, samples)
-    tensors = (anchors.image, anchors.audio, *anchors.projection[:4])
-    b_i, b_a, *matrices = (t.to(device) for t in tensors)
+    b_i, b_a, *matrices = (t.to(run.device) for t in (anchors.image, anchors.audio, *anchors.projection[:4]))
     anchors = Anchors(b_i, b_a, anchors.scale, Projection(*matrices))
-    start = Initial(
-        image[:, : size.k],
-        audio[:, : size.k],
-        *(torch.randn(samples, n, size.k) for n, _ in _token_shapes(size)),
-    )
-    data = [t.to(device) for t in (image, audio, start.image_weights, start.audio_weights, *start[:2])]
+    weights = (torch.randn(samples * n_seeds, n, size.k) for n, _ in _token_shapes(size))
+    image, audio = (x.repeat(n_seeds, 1, 1) for x in (image, audio))
+    data = [t.to(run.device) for t in (image, audio, *weights, image[:, : size.k], audio[:, : size.k])]
 
-    def run(count: int) -> object:
+    def solve(count: int) -> object:
         settings = Settings(n_components=size.k, steps=count)
         return reference.solve(*data, anchors, settings, expanded=expanded)
 
-    step, cpu, once = measure.difference(run, steps, device)
+    step, cpu, once = measure.difference(solve, run.baseline_steps, run.device)
     return Row(
         size=name,
         samples=samples,
-        seeds=1,
+        seeds=n_seeds,
         version="autograd, expanded" if expanded else "autograd, plain",
         step_ms=1e3 * step,
         cpu_step_ms=1e3 * cpu,
         fixed_ms=1e3 * once,
-        pair_ms=1e3 * (step * STEPS + once) / samples,
-        gflops=None,
-        roofline_share=None,
-        peak_over_tokens=None,
+        pair_ms=1e3 * (step * STEPS + once) / (samples * n_seeds),
     )
 
 
-def _ratio(size: str, samples: int, other: Row, own: Row) -> dict:
-    return {
-        "size": size,
-        "samples": samples,
-        "against": other.version,
-        "seeds": own.seeds,
-        "times_faster": other.step_ms * own.seeds / own.step_ms,
-        "times_faster_cpu": other.cpu_step_ms * own.seeds / own.cpu_step_ms if own.cpu_step_ms > 0 else None,
-    }
+def _ratios(rows: Sequence[Row]) -> list[dict]:
+    """Each baseline's step over each of the solver's on the same samples and seeds."""
+    slow = [row for row in rows if row.version.startswith("autograd")]
+    return [
+        {
+            "size": own.size,
+            "samples": own.samples,
+            "seeds": own.seeds,
+            "version": own.version,
+            "against": other.version,
+            "times_faster": other.step_ms / own.step_ms,
+            "times_faster_cpu": other.cpu_step_ms / own.cpu_step_ms if own.cpu_step_ms > 0 else None,
+        }
+        for other in slow
+        for own in rows
+        if own not in slow and (own.size, own.samples, own.seeds) == (other.size, other.samples, other.seeds)
+    ]
+
+
+def _gates(ways: Sequence[str], tokens: str | Path | None, device: str) -> list[dict]:
+    """Deviation of each way on planted tokens, and on those of a suite."""
+    if not ways:
+        return []
+    keys = [f"planted/{i}" for i in range(GATE_SAMPLES)]
+    problems = {"planted": gates.Problem(*problem(SIZES["miniature"], GATE_SAMPLES), keys, gates.PLANTED)}
+    if tokens is not None:
+        datasets = sorted(path.name for path in Path(tokens, "features").iterdir())
+        problems |= {name: gates.suite_problem(tokens, name, GATE_SAMPLES) for name in datasets}
+    found = []
+    for name, case in problems.items():
+        truth = gates.exact(case)
+        found += [
+            {"tokens": name, "version": way} | gates.deviation(case, truth, device, WAYS[way]) for way in ways
+        ]
+    return found
 
 
 def _reference() -> ModuleType:
@@ -363,28 +372,26 @@ def _print(report: dict, console: Console) -> None:
     console.print(
         f"ceilings measured: {ceilings['gflops']:.0f} GFLOP/s (float32 product), {ceilings['gbytes']:.0f} GB/s (copy)"
     )
-    columns = {
-        "size": "size",
-        "samples": "samples",
-        "seeds": "seeds",
-        "version": "version",
+    where = {"size": "size", "samples": "samples", "seeds": "seeds", "version": "version"}
+    columns = where | {
         "ms/step": "step_ms",
         "CPU": "cpu_step_ms",
         "ms/pair": "pair_ms",
-        "GFLOP/s": "gflops",
-        "ceiling": "roofline_share",
+        "compute": "compute",
+        "traffic": "traffic",
         "memory": "peak_over_tokens",
     }
-    console.print(
-        measure.table(f"co-NMF, {STEPS} steps from {report['timed_steps']} timed", columns, report["rows"])
-    )
+    title = f"co-NMF, {STEPS} steps from {report['timed_steps']} timed; shares of the ceilings; memory over tokens"
+    console.print(measure.table(title, columns, report["rows"]))
     if report["ratios"]:
+        columns = where | {"against": "against", "times": "times_faster", "by CPU": "times_faster_cpu"}
+        console.print(measure.table("times faster, same run", columns, report["ratios"]))
+    if report["gates"]:
         columns = {
-            "size": "size",
-            "samples": "samples",
-            "one seed of": "against",
-            "our seeds": "seeds",
-            "times": "times_faster",
-            "by CPU": "times_faster_cpu",
+            "tokens": "tokens",
+            "version": "version",
+            "objective": "objective",
+            "median": "objective_median",
         }
-        console.print(measure.table("times faster per (sample, seed), same run", columns, report["ratios"]))
+        columns |= {"k*": "k_star", "clear": "clear", "IoU": "iou", "passed": "passed"}
+        console.print(measure.table("float32 against float64 on the CPU", columns, report["gates"]))

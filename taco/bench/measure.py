@@ -5,6 +5,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from rich.table import Table
@@ -55,6 +56,21 @@ def difference(run: Callable[[int], object], steps: int, device: str) -> tuple[f
             "the machine is too busy to time anything: a longer run took less; ask for more steps"
         )
     return step, cpu_step, max(wall[short] - short * step, 0.0)
+
+
+def peak_bytes(work: Callable[[], object], device: str) -> int:
+    """Most bytes that tensors made by ``work`` held at once; on a CPU those of the calling thread only."""
+    if torch.device(device).type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        work()
+    changes = (e for e in record.profiler.kineto_results.events() if e.name() == "[memory]")
+    return max(accumulate(e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns())), default=0)
 
 
 def machine(device: str) -> dict:

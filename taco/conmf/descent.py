@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from . import elementwise
 from .penalty import Penalty
 from .settings import FIELDS, Anchors, CoNMFError, Result, Settings
 from .step import Links, Modality, Step
@@ -39,14 +41,27 @@ class Batch:
 
 def make_step(batch: Batch, settings: Settings, anchors: Anchors) -> Step:
     """Buffers and constants for a batch."""
-    squared = settings.norm == "squared"
+    squared, passes = settings.norm == "squared", _passes(settings, batch.image[0].device)
     x, counts, w, v = batch.audio
-    audio = Modality(x, w, v, settings.beta_audio, squared)
-    projected = x @ anchors.projection.linear1.t() / counts.to(x)[:, None, None]
-    penalty = Penalty(settings, anchors, projected, counts.to(x), w.shape[1])
+    audio = Modality(x, w, v, settings.beta_audio, squared, passes)
+    counts = counts.to(x)
+    projected = (x @ anchors.projection.linear1.t()).div_(counts[:, None, None])
+    penalty = Penalty(settings, anchors, projected, counts, w.shape[1])
     x, _, w, v = batch.image
-    image = Modality(x, w, v, settings.beta_image, squared)
+    image = Modality(x, w, v, settings.beta_image, squared, passes)
     return Step(settings, penalty, image, audio, _links(batch.lengths, x))
+
+
+def _passes(settings: Settings, device: torch.device) -> ModuleType:
+    """The element-wise work of a step: plain operations, or Triton kernels."""
+    if not settings.fused:
+        return elementwise
+    try:
+        from . import fused  # needs Triton, which not every platform has
+    except ImportError as error:
+        raise CoNMFError("fused: expected Triton, found none; install it, or set fused to false") from error
+    fused.check(device)
+    return fused
 
 
 def descend(
@@ -107,7 +122,9 @@ class Runner:
     """Makes steps one after the other, from the host or as a captured graph.
 
     A graph cannot look at its own residuals, so it is left for good, in favour of guarded steps from the host, when a
-    residual comes near the guard; the first steps are always made from the host, and warm up what the capture needs.
+    residual comes near the guard; the first steps are always made from the host, and warm up what the capture needs
+    (library handles, workspaces, compiled kernels). A captured step asks nothing of the host, keeps no shape that hangs
+    on values, and finds its state and its step size at addresses that never change.
     """
 
     def __init__(self, step: Step, settings: Settings, capture=None) -> None:
@@ -118,10 +135,7 @@ class Runner:
     def run_to(self, target: int) -> None:
         """Make steps until ``target`` of them are done."""
         while self.done < target:
-            if self.replay is None and self.capture is not None and self.warm >= WARM_UP:
-                self.replay = self.capture(self._unguarded)
-            if self.replay is not None and self.done % LOOK_EVERY == 0 and self.step.cancelled(LOOK_MARGIN):
-                self.replay = self.capture = None
+            self._choose()
             self._set_rate()
             if self.replay is not None:
                 self.replay()
@@ -142,6 +156,15 @@ class Runner:
         self.done += 1
         self.warm += 1
 
+    def _choose(self) -> None:
+        """Capture a step when all is warm; leave the graph when a residual has come near the guard."""
+        if self.capture is None or self.warm < WARM_UP or (self.replay and self.done % LOOK_EVERY):
+            return
+        if self.step.cancelled(LOOK_MARGIN):
+            self.replay = self.capture = None
+        elif self.replay is None:
+            self.replay = self.capture(self._unguarded)
+
     def _unguarded(self) -> None:
         self.step.forward(self.step.steers, guarded=False)
         self.step.update(self.rate)
@@ -152,10 +175,13 @@ class Runner:
 
 
 def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
-    """Capture the device work of ``work`` once; the returned function repeats it without the host."""
-    torch.cuda.synchronize()
+    """Capture the device work of ``work`` once; the returned function repeats it without the host.
+
+    The current stream, on which the warm-up ran, is captured too (it must not be the default one), and other threads may
+    use the device meanwhile.
+    """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
         work()
     return graph.replay
 
@@ -168,7 +194,7 @@ class Plateau:
         s, r = step.image.shape[:2]
         device = step.image.x.device
         self.lengths = lengths
-        self.unit = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(device)
+        self.unit = _unit_of_sample(lengths).to(device)
         self.best = torch.full((len(lengths), r), float("inf"), dtype=step.image.x.dtype, device=device)
         self.best_at = torch.zeros(len(lengths), r, dtype=torch.int64, device=device)
         self.stopped = torch.zeros(s, r, dtype=torch.bool, device=device)
@@ -178,10 +204,15 @@ class Plateau:
         total = _sum_units(value, self.lengths)
         fallen = (total < self.best - self.tolerance * self.best.abs()) | self.best.isinf()
         self.best = torch.where(fallen, total, self.best)
-        self.best_at[fallen] = i
+        self.best_at.masked_fill_(fallen, i)
         stopping = (i - self.best_at >= self.patience)[self.unit] & ~self.stopped
         self.stopped |= stopping
         return stopping
+
+
+def _unit_of_sample(lengths: list[int]) -> Tensor:
+    """Index of each sample's unit: [S]."""
+    return torch.tensor([unit for unit, length in enumerate(lengths) for _ in range(length)])
 
 
 def _sum_units(value: Tensor, lengths: list[int]) -> Tensor:
@@ -202,19 +233,15 @@ def _events(settings: Settings) -> list[int]:
 def _measured(step: Step, n_steps: int) -> Result:
     """What belongs to the last forward pass; V is to follow the update."""
     s, r, k, _, _ = step.image.shape
-
-    def by_pair(t: Tensor) -> Tensor:  # [S*R, ...] -> [R, S, ...]
-        return t.reshape(s, r, *t.shape[1:]).transpose(0, 1).cpu().clone()
-
     return Result(
-        image_activations=step.image.u.permute(1, 0, 3, 2).cpu().clone(),
-        audio_activations=step.audio.u.permute(1, 0, 3, 2).cpu().clone(),
+        image_activations=_by_seed(step.image.u.transpose(1, 2), r),
+        audio_activations=_by_seed(step.audio.u.transpose(1, 2), r),
         image_factors=torch.empty(0),
         audio_factors=torch.empty(0),
-        k_star=by_pair(step.k_star),
-        cross_entropy=by_pair(step.penalty.cross_entropy.view(s * r, k)),
-        reconstruction_image=by_pair(step.image.square.clamp(min=0).sqrt()),
-        reconstruction_audio=by_pair(step.audio.square.clamp(min=0).sqrt()),
+        k_star=_by_seed(step.k_star, r),
+        cross_entropy=_by_seed(step.penalty.cross_entropy.view(s * r, k), r),
+        reconstruction_image=_by_seed(step.image.square.clamp(min=0).sqrt(), r),
+        reconstruction_audio=_by_seed(step.audio.square.clamp(min=0).sqrt(), r),
         objective=torch.empty(0),
         objective_steps=(),
         n_steps=torch.full((r, s), n_steps),
@@ -223,8 +250,13 @@ def _measured(step: Step, n_steps: int) -> Result:
 
 def _finish(result: Result, step: Step) -> None:
     """Add V, after the update."""
-    result.image_factors = step.image.v.transpose(0, 1).cpu().clone()
-    result.audio_factors = step.audio.v.transpose(0, 1).cpu().clone()
+    r = step.image.shape[1]
+    result.image_factors, result.audio_factors = _by_seed(step.image.v, r), _by_seed(step.audio.v, r)
+
+
+def _by_seed(t: Tensor, n_seeds: int) -> Tensor:
+    """A copy [R, S, ...] on the CPU of a tensor [S*R, ...] on the device."""
+    return t.unflatten(0, (-1, n_seeds)).transpose(0, 1).cpu().clone()
 
 
 def _merge(old: Result, new: Result, keep: Tensor) -> Result:
@@ -268,7 +300,7 @@ def _result(final: Result, trace: list[Tensor], checkpoints: dict[int, Result], 
 
 def _links(lengths: list[int], like: Tensor) -> Links:
     """Neighbours in time within each unit."""
-    unit = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    unit = _unit_of_sample(lengths)
     index = torch.arange(len(unit))
     previous, following = (index - 1).clamp(min=0), (index + 1).clamp(max=len(unit) - 1)
     has = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .products import Products
 from .settings import Anchors, Settings
 
 
@@ -35,6 +36,7 @@ class Penalty:
         self, settings: Settings, anchors: Anchors, projected: Tensor, counts: Tensor, n_seeds: int
     ) -> None:
         self.settings, self.anchors, self.projected = settings, anchors, projected
+        self.products = Products(settings.products)
         self.repeat = n_seeds * settings.n_components
         self.inverse_counts = counts.to(projected).reciprocal().repeat_interleave(self.repeat)  # [S*R*K]
         m, k, j = len(projected) * self.repeat, settings.n_components, len(anchors.image)
@@ -78,7 +80,7 @@ class Penalty:
 
     def backward(self, rows: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients [M, C_I] and [M, C_A] with respect to the given rows of P (or V), times β and the step size."""
-        pick = (lambda t: t) if rows is None else (lambda t: t[rows])
+        pick = (lambda t: t) if rows is None else (lambda t: t.index_select(0, rows))
         weight = self.weight * rate
         image, audio = pick(self.target_image), pick(self.target_audio)
         gradient_image, gradient_audio = 0.0, 0.0
@@ -98,17 +100,17 @@ class Penalty:
     def _describe_image(self, rows: Tensor) -> None:
         self.inverse_image = inverse(torch.linalg.vector_norm(rows, dim=1))
         torch.mul(rows, self.inverse_image[:, None], out=self.rows_image)
-        torch.mm(self.rows_image, self.anchors.image.t(), out=self.logits_image)
+        self.products.mm(self.rows_image, self.anchors.image.t(), out=self.logits_image)
 
     def _describe_audio(self, audio, component: bool) -> None:
         s, r, k, t, c = audio.shape
         p = self.anchors.projection
         if component:
-            torch.bmm(audio.u.view(s, r * k, t), self.projected, out=self.embedded.view(s, r * k, -1))
+            self.products.bmm(audio.u.view(s, r * k, t), self.projected, out=self.embedded.view(s, r * k, -1))
         else:
-            torch.mm(audio.v.view(-1, c), p.linear1.t(), out=self.embedded)
+            self.products.mm(audio.v.view(-1, c), p.linear1.t(), out=self.embedded)
         torch.ops.aten.gelu.out(self.embedded, approximate="none", out=self.hidden)
-        torch.mm(self.hidden, p.linear2.t(), out=self.summed).add_(self.embedded)
+        self.products.mm(self.hidden, p.linear2.t(), out=self.summed).add_(self.embedded)
         self.normed, self.centre, self.spread = torch.native_layer_norm(
             self.summed, self.summed.shape[1:], p.norm_weight, p.norm_bias, p.eps
         )
@@ -116,15 +118,17 @@ class Penalty:
         present = torch.linalg.vector_norm((audio.p if component else audio.v).view(-1, c), dim=1) > 0
         self.inverse_audio = inverse(torch.linalg.vector_norm(self.normed, dim=1)) * present
         self.rows_audio = self.normed.mul_(self.inverse_audio[:, None])
-        torch.mm(self.rows_audio, self.anchors.audio.t(), out=self.logits_audio)
+        self.products.mm(self.rows_audio, self.anchors.audio.t(), out=self.logits_audio)
 
     def _image_gradient(self, gradient: Tensor, pick) -> Tensor:
-        return _through_cosine(gradient @ self.anchors.image, pick(self.rows_image), pick(self.inverse_image))
+        return _through_cosine(
+            self.products.mm(gradient, self.anchors.image), pick(self.rows_image), pick(self.inverse_image)
+        )
 
     def _audio_gradient(self, gradient: Tensor, rows: Tensor | None, pick) -> Tensor:
         p = self.anchors.projection
         gradient = _through_cosine(
-            gradient @ self.anchors.audio, pick(self.rows_audio), pick(self.inverse_audio)
+            self.products.mm(gradient, self.anchors.audio), pick(self.rows_audio), pick(self.inverse_audio)
         )
         gradient, _, _ = torch.ops.aten.native_layer_norm_backward(
             gradient,
@@ -136,8 +140,10 @@ class Penalty:
             p.norm_bias,
             [True, False, False],
         )
-        gradient = gradient + torch.ops.aten.gelu_backward(gradient @ p.linear2, pick(self.embedded))
-        gradient = gradient @ p.linear1
+        gradient = gradient + torch.ops.aten.gelu_backward(
+            self.products.mm(gradient, p.linear2), pick(self.embedded)
+        )
+        gradient = self.products.mm(gradient, p.linear1)
         if self.settings.descriptor == "component":
             gradient = gradient * pick(self.inverse_counts)[:, None]
         return gradient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ DESCRIPTORS = ("component", "factor")
 PENALTY_SIDES = ("image", "audio", "both")
 NORMS = ("frobenius", "squared")
 INITS = ("kmeans", "random_tokens", "given")
+PRODUCTS = ("float32", "tf32")
+PROJECTION = ("linear1", "linear2", "norm_weight", "norm_bias", "norm_eps")
 DEFAULT_RATE = 0.25
 
 
@@ -63,6 +66,12 @@ class Settings:
         fallen by more than this fraction for ``patience`` steps. ``None`` never stops early.
     patience : int
         See ``tolerance``.
+    products : {"float32", "tf32"}
+        Arithmetic of the descriptors' products in float32 runs; ``tf32`` is for a GPU's tensor cores.
+    fused : bool
+        Element-wise work by Triton kernels; needs CUDA and Triton.
+    graph : bool
+        On CUDA, replay a captured step instead of launching its work from the host; the same arithmetic.
     """
 
     n_components: int = 8
@@ -84,6 +93,9 @@ class Settings:
     batch_size: int | str = "auto"
     tolerance: float | None = None
     patience: int = 100
+    products: str = "float32"
+    fused: bool = False
+    graph: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "halve_at", tuple(int(step) for step in self.halve_at))
@@ -94,6 +106,7 @@ class Settings:
             ("penalty_side", PENALTY_SIDES),
             ("norm", NORMS),
             ("init", INITS),
+            ("products", PRODUCTS),
         ):
             if getattr(self, name) not in allowed:
                 raise CoNMFError(
@@ -170,6 +183,17 @@ class Anchors:
     audio: Tensor
     scale: float
     projection: Projection
+
+    @classmethod
+    def from_arrays(cls, image: object, audio: object, constants: Mapping[str, object]) -> Anchors:
+        """Anchors from arrays: embeddings of the labels, and CLAP's ``clap_logit_scale`` and projection.
+
+        The projection is ``linear1``, ``linear2``, ``norm_weight``, ``norm_bias`` and ``norm_eps``.
+        """
+        *matrices, eps = (torch.as_tensor(constants[name]) for name in PROJECTION)
+        projection = Projection(*matrices, float(eps))
+        scale = float(constants["clap_logit_scale"])
+        return cls(torch.as_tensor(image), torch.as_tensor(audio), scale, projection)
 
 
 class Initial(NamedTuple):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -14,14 +14,15 @@ from torch.nn.functional import normalize
 from . import checks
 from .descent import Batch, cuda_graph, descend
 from .kmeans import kmeans, random_tokens
+from .products import float32_products
 from .settings import FIELDS, Anchors, CoNMFError, Initial, Projection, Result, Settings, stream
 
 # Bytes of tokens that one CPU thread works on at a time, so that a batch stays in the cache; with large tokens still so
 # many samples that the projection and the anchors, which all samples share, are worth fetching.
 CACHE_BYTES = 3 << 20
 FEWEST, MOST = 8, 64
-
-
+# On a GPU more samples gain nothing, and progress would be rare.
+MOST_ON_CUDA = 512
 # Samples whose start is computed together: k-means works in float64 and must not set the peak of memory.
 START_BATCH = 16
 
@@ -46,6 +47,7 @@ class CoNMF:
     def __init__(self, settings: Settings, anchors: Anchors, device: str | torch.device = "cpu") -> None:
         checks.check_anchors(anchors)
         self.settings, self.anchors, self.device = settings, anchors, torch.device(device)
+        self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
     def fit(
         self,
@@ -87,22 +89,22 @@ class CoNMF:
         checks.check_initial(initial, image, audio, len(seeds), self.settings)
         units = _units(clips if self.settings.beta_temporal > 0 else None, len(image))
         prepared = _prepare(self.anchors, dtype, self.device)
-        capture = cuda_graph if self.device.type == "cuda" else None
+        capture = cuda_graph if self.device.type == "cuda" and self.settings.graph else None
 
         def solve(batch: list[list[int]]) -> tuple[list[int], Result, int]:
-            with torch.inference_mode(), self._on_device():
+            with self._on_device():
                 order = [i for unit in batch for i in unit]
                 start = self._batch(batch, image, audio, keys, seeds, initial, dtype)
                 return order, *descend(start, self.settings, prepared, capture)
 
+        size = self._batch_size(image, audio, len(seeds), dtype.itemsize)
         collected, risen = [], 0
-        for order, result, worse in self._run(
-            solve, units, self._batch_size(image, audio, len(seeds), dtype.itemsize)
-        ):
-            collected.append((order, result))
-            risen += worse
-            if progress is not None:
-                progress(len(order))
+        with float32_products("ieee"):
+            for order, result, worse in self._run(solve, units, size):
+                collected.append((order, result))
+                risen += worse
+                if progress is not None:
+                    progress(len(order))
         if risen:
             warnings.warn(
                 f"co-NMF: the objective ended above its start in {risen} of {len(units) * len(seeds)} runs; "
@@ -125,7 +127,7 @@ class CoNMF:
         if self.settings.init == "given":
             raise CoNMFError("init: expected a way to start (kmeans or random_tokens), found 'given'")
         parts = []
-        with torch.inference_mode(), self._on_device():
+        with self._on_device():
             for i in range(0, len(image), START_BATCH):
                 part = slice(i, i + START_BATCH)
                 sides = (("image", image[part]), ("audio", audio[part]))
@@ -134,9 +136,18 @@ class CoNMF:
                 )
         return Initial(*(torch.cat(side) for side in zip(*parts)))
 
-    def _on_device(self) -> AbstractContextManager:
-        """Makes a CUDA device the current one."""
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Inference on a CUDA device's own stream, as a graph can only be captured beside the default one."""
+        with torch.inference_mode():
+            if self.device.type != "cuda":
+                yield
+                return
+            with torch.cuda.device(self.device):
+                self.stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(self.stream):
+                    yield
+                torch.cuda.current_stream().wait_stream(self.stream)
 
     def _start(self, tokens: Tensor, counts: Tensor, keys: list[str], modality: str) -> Tensor:
         method = {"kmeans": kmeans, "random_tokens": random_tokens}[self.settings.init]
@@ -205,8 +216,13 @@ class CoNMF:
         rows = 5 * j + 6 * self.anchors.audio.shape[1] + 6 * (image[0].shape[1] + audio[0].shape[1])
         activations = 4 * (max(map(len, image)) + max(map(len, audio)))
         per_sample = item * (2 * tokens + n_seeds * k * (rows + activations))
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return max(1, int(0.7 * free) // per_sample)
+        return max(1, min(MOST_ON_CUDA, int(0.7 * free_bytes(self.device)) // per_sample))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a CUDA device that new tensors may take, torch's own reserve included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def _prepare(anchors: Anchors, dtype: torch.dtype, device: torch.device) -> Anchors:
@@ -254,7 +270,9 @@ def _halving(solve, batch):
     try:
         yield solve(batch)
         return
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
         if len(batch) == 1:
             raise CoNMFError(
                 f"one {'clip' if len(batch[0]) > 1 else 'sample'} does not fit the memory: {error}"
@@ -268,6 +286,13 @@ def _halving(solve, batch):
     )
     yield from _halving(solve, batch[:half])
     yield from _halving(solve, batch[half:])
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether this is, or came of, a want of memory; the end of a broken capture fails with an error of its own."""
+    while error is not None and not isinstance(error, torch.OutOfMemoryError):
+        error = error.__context__
+    return error is not None
 
 
 def _pad(tokens: list[Tensor], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

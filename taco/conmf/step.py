@@ -14,6 +14,8 @@ folded into ``a`` and into the penalty's weight: every gradient below is already
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,55 +25,94 @@ from .settings import Settings
 
 # Below this ratio of ‖R‖² to ‖X‖² the Gram form of the residual has lost too many digits.
 GUARD = {torch.float32: 1e-3, torch.float64: 1e-8}
+# Residuals themselves are formed for this fraction of a batch at a time, so that they never set the peak of memory.
+RESIDUAL_SHARE = 16
+
+
+class Explicit(NamedTuple):
+    """Products of the residual E = UV - X of some pairs, for which the Gram form will not do.
+
+    Attributes
+    ----------
+    which : int64 Tensor [F]
+        The pairs.
+    by_u : Tensor [F, K, C]
+        Uᵀ E
+    by_v : Tensor [F, K, N]
+        V Eᵀ
+    """
+
+    which: Tensor
+    by_u: Tensor
+    by_v: Tensor
 
 
 class Modality:
-    """Tokens, unknowns and buffers of one modality."""
+    """Tokens, unknowns and buffers of one modality; U is that of the present W at all times.
 
-    def __init__(self, tokens: Tensor, weights: Tensor, factors: Tensor, beta: float, squared: bool) -> None:
+    W, U, V, P and their likes are held by pair, [S*R, K, ·]; ``folded`` are views [S, R*K, ·] of them for the products
+    with X, which the seeds of a sample share.
+
+    Parameters
+    ----------
+    tokens : Tensor [S, N, C]
+    weights : Tensor [S, R, K, N]
+    factors : Tensor [S, R, K, C]
+        Both are overwritten.
+    beta : float
+        Weight of the norm.
+    squared : bool
+    passes : module
+        :mod:`.elementwise` or :mod:`.fused`.
+    """
+
+    def __init__(
+        self, tokens: Tensor, weights: Tensor, factors: Tensor, beta: float, squared: bool, passes: ModuleType
+    ) -> None:
         s, r, k, n = weights.shape
         c = tokens.shape[2]
         self.shape = (s, r, k, n, c)
-        self.x, self.w, self.v = tokens, weights, factors
-        self.beta, self.squared = beta, squared
-        self.u = torch.empty_like(weights)
-        self.gradient = torch.empty_like(weights)
-        self.p = torch.empty_like(factors)
-        self.m = torch.empty_like(factors)
-        self.uu = factors.new_empty(s * r, k, k)
-        self.vv = factors.new_empty(s * r, k, k)
+        self.beta, self.squared, self.passes = beta, squared, passes
+        self.x, self.w, self.v = tokens, weights.view(s * r, k, n), factors.view(s * r, k, c)
+        self.u, self.gradient = torch.sigmoid(self.w), torch.empty_like(self.w)
+        self.p, self.m = torch.empty_like(self.v), torch.empty_like(self.v)
+        self.folded = [t.view(s, r * k, -1) for t in (self.u, self.p, self.m, self.gradient)]
+        self.transposed = [t.transpose(1, 2) for t in (self.x, self.u, self.v)]
+        self.uu, self.vv = factors.new_empty(s * r, k, k), factors.new_empty(s * r, k, k)
         self.square = factors.new_empty(s * r)
-        self.norm_x = tokens.square().sum((1, 2)).repeat_interleave(r)  # ‖X‖² [S*R]
-        self.eye = torch.eye(k, dtype=tokens.dtype, device=tokens.device)
+        self.norm_x = torch.linalg.vector_norm(tokens, dim=(1, 2)).square().repeat_interleave(r)  # ‖X‖² [S*R]
+        # Of X = 0 the Gram form loses nothing.
+        self.limit = self.norm_x.masked_fill(self.norm_x == 0, float("-inf"))
 
     def forward(self) -> None:
-        """Activations, P, the two Gram matrices and ‖R‖²."""
-        s, r, k, n, c = self.shape
-        torch.sigmoid(self.w, out=self.u)
-        u, v, p = self.u.view(s * r, k, n), self.v.view(s * r, k, c), self.p.view(s * r, k, c)
-        torch.bmm(self.u.view(s, r * k, n), self.x, out=self.p.view(s, r * k, c))
-        torch.bmm(u, u.transpose(1, 2), out=self.uu)
-        torch.bmm(v, v.transpose(1, 2), out=self.vv)
-        cross = torch.mul(p, v, out=self.m.view(s * r, k, c)).sum((1, 2))
-        torch.sub(self.norm_x, cross, alpha=2, out=self.square)
-        self.square.add_((self.uu * self.vv).sum((1, 2)))
+        """P, the two Gram matrices and ‖R‖²."""
+        u, p, _, _ = self.folded
+        _, u_t, v_t = self.transposed
+        torch.bmm(u, self.x, out=p)
+        torch.bmm(self.u, u_t, out=self.uu)
+        torch.bmm(self.v, v_t, out=self.vv)
+        self.passes.residual(self.p, self.v, self.uu, self.vv, self.norm_x, scratch=self.m, out=self.square)
 
     def cancelled(self, guard: float) -> Tensor:
-        """Which (sample, seed) pairs [S*R] need the residual itself; of X = 0 the Gram form loses nothing."""
-        return (self.square <= guard * self.norm_x) & (self.norm_x > 0)
+        """Which (sample, seed) pairs [S*R] need the residual itself."""
+        return self.square <= self.limit * guard
 
-    def explicit(self, which: Tensor) -> Tensor:
-        """Residuals UV - X [F, N, C] of the pairs ``which`` [F]; their norms replace the Gram form's."""
-        s, r, k, n, c = self.shape
-        u, v = self.u.view(s * r, k, n)[which], self.v.view(s * r, k, c)[which]
-        residual = torch.baddbmm(self.x[which // r], u.transpose(1, 2), v, beta=-1)
-        self.square[which] = residual.square().sum((1, 2))
-        return residual
+    def explicit(self, which: Tensor) -> Explicit:
+        """What needs the residuals UV - X of the pairs ``which`` [F]; their norms replace the Gram form's."""
+        s, r, *_ = self.shape
+        by_u, by_v = [], []
+        for part in which.split(max(1, s // RESIDUAL_SHARE)):
+            u, v = self.u[part], self.v[part]
+            residual = torch.baddbmm(self.x[part // r], u.transpose(1, 2), v, beta=-1)
+            self.square[part] = torch.linalg.vector_norm(residual, dim=(1, 2)).square()
+            by_u.append(torch.bmm(u, residual))
+            by_v.append(torch.bmm(v, residual.transpose(1, 2)))
+        return Explicit(which, torch.cat(by_u), torch.cat(by_v))
 
     def scale(self, rate: Tensor) -> Tensor:
         """a [S*R], times the step size; 0 where the residual is 0."""
         if self.squared:
-            return (2 * self.beta * rate).expand_as(self.square)
+            return (2 * self.beta * rate).repeat(len(self.square))
         inverse_norm = self.square.clamp(min=0).rsqrt_().nan_to_num_(nan=float("nan"), posinf=0.0)
         return inverse_norm.mul_(self.beta * rate)
 
@@ -80,7 +121,7 @@ class Modality:
         rate: Tensor,
         through_p: tuple[Tensor | None, Tensor] | None,
         through_v: list[tuple[Tensor | None, Tensor]],
-        residual: tuple[Tensor, Tensor] | None,
+        explicit: Explicit | None,
     ) -> None:
         """Update W and V; V's projection on the non-negative numbers included.
 
@@ -90,46 +131,40 @@ class Modality:
             Step size.
         through_p, through_v : (rows, gradient)
             Penalty's gradient [M, C] for rows [M] of P or V in the view [S*R*K, C]; rows ``None`` are all of them.
-        residual : (which [F], UV - X [F, N, C]) or None
+        explicit : Explicit or None
             Pairs whose own gradient must come from the residual itself.
         """
-        s, r, k, n, c = self.shape
+        _, _, m, gradient = self.folded
         a = self.scale(rate)
-        gram = a
-        if residual is not None:
-            gram = a.clone()
-            gram[residual[0]] = 0
-        per_pair = gram[:, None, None]
-        u, g = self.u.view(s * r, k, n), self.gradient.view(s * r, k, n)
-        v, m, p = (t.view(s * r, k, c) for t in (self.v, self.m, self.p))
+        own = a if explicit is None else a.index_fill(0, explicit.which, 0.0)
+        per_pair = own[:, None, None]
 
-        torch.mul(v, per_pair, out=m)
+        torch.mul(self.v, per_pair, out=self.m)
         if through_p is not None:
-            _add_rows(self.m.view(s * r * k, c), *through_p, sign=-1)
-        torch.bmm(self.m.view(s, r * k, c), self.x.transpose(1, 2), out=self.gradient.view(s, r * k, n))
-        torch.baddbmm(g, self.vv.mul_(per_pair), u, beta=-1, out=g)  # before V changes
+            _descend_rows(self.m, *through_p)
+        torch.bmm(m, self.transposed[0], out=gradient)
+        if explicit is not None:
+            weight = a[explicit.which, None, None]
+            self.gradient.index_add_(0, explicit.which, explicit.by_v * weight, alpha=-1)
 
-        torch.bmm(torch.sub(self.eye, self.uu * per_pair), v, out=m)  # (I - a UᵀU) V
-        m.addcmul_(p, per_pair)
-        if residual is not None:
-            which, error = residual
-            weight = a[which, None, None]
-            g.index_add_(0, which, torch.bmm(v[which], error.transpose(1, 2)).mul_(weight))
-            m.index_add_(0, which, torch.bmm(u[which], error).mul_(weight), alpha=-1)
-        for rows, gradient in through_v:
-            _add_rows(self.m.view(s * r * k, c), rows, gradient, sign=-1)
-        torch.clamp(m, min=0, out=v)
-
-        torch.ops.aten.sigmoid_backward.grad_input(self.gradient, self.u, grad_input=self.gradient)
-        self.w.sub_(self.gradient)
+        project = explicit is None and not through_v
+        self.passes.move_factors(self.v, self.p, self.uu.mul_(per_pair), own, self.m, project)
+        if not project:
+            if explicit is not None:
+                self.m.index_add_(0, explicit.which, explicit.by_u * weight, alpha=-1)
+            for rows, row_gradient in through_v:
+                _descend_rows(self.m, rows, row_gradient)
+            torch.clamp(self.m, min=0, out=self.v)
+        self.passes.move_weights(self.w, self.u, self.gradient, self.vv.mul_(per_pair))
 
 
-def _add_rows(target: Tensor, rows: Tensor | None, gradient: Tensor, sign: int) -> None:
-    """Add a signed gradient to all rows of ``target``, or to the given distinct ones."""
+def _descend_rows(target: Tensor, rows: Tensor | None, gradient: Tensor) -> None:
+    """Take a gradient [M, C] from all rows of ``target`` [S*R, K, C], or from the given distinct ones."""
+    flat = target.view(-1, target.shape[2])
     if rows is None:
-        target.add_(gradient, alpha=sign)
+        flat.sub_(gradient)
     else:
-        target.index_add_(0, rows, gradient, alpha=sign)
+        flat.index_add_(0, rows, gradient, alpha=-1)
 
 
 @dataclass
@@ -166,13 +201,8 @@ class Step:
     def __init__(
         self, settings: Settings, penalty: Penalty, image: Modality, audio: Modality, links: Links | None
     ) -> None:
-        self.settings, self.penalty, self.image, self.audio, self.links = (
-            settings,
-            penalty,
-            image,
-            audio,
-            links,
-        )
+        self.settings, self.penalty, self.links = settings, penalty, links
+        self.image, self.audio = image, audio
         s, r, k, _, _ = image.shape
         self.pairs = s * r
         self.first_row = torch.arange(self.pairs, device=image.x.device) * k
@@ -192,7 +222,7 @@ class Step:
         """
         self.image.forward()
         self.audio.forward()
-        self.residuals = [self._residual(side) if guarded else None for side in (self.image, self.audio)]
+        self.explicit = [self._explicit(side) if guarded else None for side in (self.image, self.audio)]
         if descriptors:
             self.k_star.copy_(self.penalty.forward(self.image, self.audio))
 
@@ -200,19 +230,16 @@ class Step:
         """Move W and V by one step of size ``rate`` (0-dimensional tensor on the device)."""
         through_p, through_v = self._penalty_gradients(rate)
         for i, side in enumerate((self.image, self.audio)):
-            side.backward(rate, through_p[i], through_v[i], self.residuals[i])
+            side.backward(rate, through_p[i], through_v[i], self.explicit[i])
 
     def cancelled(self, margin: float = 1.0) -> bool:
         """Whether any residual is (within ``margin`` times) too small for its Gram form; waits for the device."""
         guard = self.guard * margin
         return bool(self.image.cancelled(guard).any() | self.audio.cancelled(guard).any())
 
-    def _residual(self, side: Modality) -> tuple[Tensor, Tensor] | None:
+    def _explicit(self, side: Modality) -> Explicit | None:
         flags = side.cancelled(self.guard)
-        if not bool(flags.any()):
-            return None
-        which = flags.nonzero().squeeze(1)
-        return which, side.explicit(which)
+        return side.explicit(flags.nonzero().squeeze(1)) if bool(flags.any()) else None
 
     def _penalty_gradients(self, rate: Tensor) -> tuple[list, list]:
         """Gradients through P and through V per modality, each (rows, gradient)."""
@@ -233,7 +260,7 @@ class Step:
     def _chosen_directions(self, side: Modality, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Unit vectors [S, R, C] of the chosen factors and their inverse lengths; 0 for a zero row."""
         s, r, k, _, c = side.shape
-        v = side.v.view(s * r * k, c)[rows].view(s, r, c)
+        v = side.v.view(s * r * k, c).index_select(0, rows).view(s, r, c)
         length = torch.linalg.vector_norm(v, dim=2, keepdim=True)
         shorter = inverse(length)
         return v * shorter, shorter
