@@ -157,6 +157,10 @@ def bench(
     baselines: Annotated[
         bool, typer.Option(help="conmf: time the plain and the expanded version too.")
     ] = True,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(help="conmf: a suite's results, on whose features fast ways are compared too."),
+    ] = None,
     suite: Annotated[str, typer.Option(help="pipeline: miniature or paper.")] = "miniature",
     samples: Annotated[int | None, typer.Option(help="caches, pipeline: how many.")] = None,
     threads: Annotated[int, typer.Option(help="pipeline: of the job.")] = 1,
@@ -168,7 +172,9 @@ def bench(
         from taco.bench import conmf as benchmarks
 
         sizes, batches = tuple(size or ("miniature", "paper")), tuple(batch or (1, 8, 32, 128))
-        benchmarks.conmf(sizes=sizes, batches=batches, device=device, baselines=baselines, output=output)
+        benchmarks.conmf(
+            sizes=sizes, batches=batches, device=device, baselines=baselines, tokens=tokens, output=output
+        )
     elif what == "caches":
         from taco.bench import caches
 
