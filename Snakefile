@@ -26,6 +26,7 @@ include: "rules/sensitivity.smk"
 rule all:
     default_target: True
     input:
+        expand("results/{suite}/doctor_again.json", suite=config["suite"]),
         expand(
             "results/{suite}/tables/{table}.{ext}",
             suite=config["suite"],

@@ -212,7 +212,7 @@ def disk(config: Mapping[str, Any]) -> list[Finding]:
 
 def _backend(config: Mapping[str, Any]) -> list[Finding]:
     """The official code of FC-CLIP, where the configuration asks for it."""
-    if config["models"]["fcclip"]["backend"] != "detectron2":
+    if config["models"].get("fcclip", {}).get("backend") != "detectron2":
         return []
     from taco import fcclip_detectron2
 
@@ -273,3 +273,9 @@ def fingerprint(config: Mapping[str, Any]) -> dict[str, list[int] | None]:
         status = path.stat() if path.exists() else None
         found[place] = [status.st_size, status.st_mtime_ns] if status else None
     return found
+
+
+def state(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The `fingerprint`, and the settings on which the check depends; the same ones need no second check."""
+    keys = ("staging", "models", "banks", "datasets", "tasks")
+    return {"files": fingerprint(config), **{key: config[key] for key in keys}}

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,16 @@ def test_the_fingerprint_changes_with_the_disk_and_only_then(config):
     assert doctor.fingerprint(copy.deepcopy(config)) == before
     place_everything(config)
     assert doctor.fingerprint(config) != before
+
+
+def test_the_state_is_that_of_the_files_and_of_the_settings(config):
+    before = doctor.state(config)
+    assert json.loads(json.dumps(before)) == before
+    accepted = copy.deepcopy(config)
+    accepted["staging"]["accepted_terms"] = ["avsbench"]
+    assert doctor.state(accepted) != before
+    place_everything(config)
+    assert doctor.state(config)["files"] != before["files"]
 
 
 def test_markup_in_a_name_is_no_markup(config):
