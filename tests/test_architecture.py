@@ -89,7 +89,14 @@ ALLOWED = {
         *("taco.archives", "taco.downloads", "taco.hub", "taco.sounds", "taco.sources", "taco.transfers"),
     },
     "taco.doctor": {
-        *("taco.fcclip_detectron2", "taco.sounds", "taco.sources", "taco.space", "taco.staging", "taco.suites"),
+        *(
+            "taco.fcclip_detectron2",
+            "taco.sounds",
+            "taco.sources",
+            "taco.space",
+            "taco.staging",
+            "taco.suites",
+        ),
     },
     "taco.text": FLOOR | {"taco.cache", "taco.miniature"},
 }
