@@ -83,10 +83,20 @@ def settle(config: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         The same one.
+
+    Raises
+    ------
+    ConfigError
+        When ``only_staged`` leaves no task.
     """
     tasks = config.get("tasks")
     if isinstance(tasks, Mapping) and config.get("only_staged") is True:
         tasks = {name: task if task and _staged(config, task) else None for name, task in tasks.items()}
+        if not any(tasks.values()):
+            roots = ", ".join(sorted({options["root"] for options in config["datasets"].values()}))
+            raise ConfigError(
+                f"only_staged: expected at least one dataset on disk, found none of {roots}. Stage one."
+            )
     if not isinstance(tasks, Mapping) or None not in tasks.values():
         return config
     config["tasks"] = {name: task for name, task in tasks.items() if task is not None}

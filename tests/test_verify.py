@@ -250,9 +250,11 @@ def test_only_staged_leaves_out_what_is_not_on_disk(tmp_path):
     config = {}
     for name in ("config", "paper", "verify"):
         config = suites.overlay(config, yaml.safe_load(Path(f"config/{name}.yaml").read_text()))
-    (tmp_path / "ade").mkdir()
     for name, options in config["datasets"].items():
         options["root"] = str(tmp_path / name)
+    with pytest.raises(suites.ConfigError, match="only_staged: expected at least one dataset on disk"):
+        suites.settle(config)
+    (tmp_path / "ade").mkdir()
     suites.check(suites.settle(config), "config/schemas/config.schema.yaml")
     assert suites.used_datasets(config) == ["ade"] and config["suite"] == "paper-verify"
     assert [line.split()[2].strip(",") for line in suites.left_out(config)] == ["s4", "ms3", "avss"]
