@@ -171,6 +171,7 @@ def server():
     """A server on loopback; `.url`, `.calls`, and `.files` to serve."""
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.daemon_threads = True
+    made.handle_error = lambda *_: None  # a client that hangs up is no news
     made.calls, made.files = [], {}
     made.url = f"http://127.0.0.1:{made.server_address[1]}"
     threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
