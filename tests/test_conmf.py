@@ -172,14 +172,18 @@ def test_a_zero_factor_row_has_cosine_zero_and_stays_finite(anchors, tokens):
     assert against_reference(anchors, settings, *tokens, initial, CLIPS) < 1e-10
 
 
-def test_float32_reaches_the_float64_objective_after_1800_steps(anchors):
+@pytest.mark.parametrize(
+    "option", ["default", "no-min", "without component", "penalty on both", "temporal", "squared"]
+)
+def test_float32_reaches_the_float64_objective_after_1800_steps(option, anchors):
     """Mid-size, with noise enough that the descent settles: near a zero residual a step of 0.25 never does."""
-    x_i = 3 * planted("mid", 96, 48, noise=0.5)
-    x_a = 3 * planted("mid a", 32, C_A, noise=0.5)
+    x_i = 3 * torch.cat([planted("mid", 96, 48, 1, noise=0.5), noisy("mid", 96, 48, 1)])
+    x_a = 3 * torch.cat([planted("mid a", 32, C_A, 1, noise=0.5), noisy("mid a", 32, C_A, 1)])
     anchors = replace(anchors, image=draw("mid b_i", J, 48))
-    settings = Settings(n_components=K, trace_every=1799)
-    exact = CoNMF(settings, anchors).fit(x_i, x_a, KEYS, (0, 1))
-    fast = CoNMF(settings, anchors).fit(x_i.float(), x_a.float(), KEYS, (0, 1))
+    small = {"learning_rate": 1e-4} if option == "squared" else {}
+    settings = Settings(n_components=K, trace_every=1799, **OPTIONS[option] | small)
+    exact = CoNMF(settings, anchors).fit(x_i, x_a, KEYS[:2], (0,), CLIPS[:2])
+    fast = CoNMF(settings, anchors).fit(x_i.float(), x_a.float(), KEYS[:2], (0,), CLIPS[:2])
     relative = (fast.objective[..., -1].double() / exact.objective[..., -1] - 1).abs()
     assert exact.objective_steps[-1] == 1799
     assert relative.max() < 1e-4
@@ -445,6 +449,7 @@ def test_divergence_is_an_error_and_a_risen_objective_a_warning(anchors, tokens)
         ({"descriptor": "token"}, "descriptor"),
         ({"penalty_side": "left"}, "penalty_side"),
         ({"init": "svd"}, "init"),
+        ({"products": "bfloat16"}, "products: expected one of float32, tf32"),
         ({"n_components": 0}, "n_components"),
         ({"steps": 0}, "steps"),
         ({"beta_penalty": -1.0}, "beta_penalty"),

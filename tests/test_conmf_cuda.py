@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from taco.bench import measure
-from taco.bench.conmf import SIZES, Size, problem
+from taco.bench.problems import SIZES, Size, problem
 from taco.conmf import Anchors, CoNMF, CoNMFError, Projection, Settings, descent
 from taco.conmf import solver as solver_module
 from taco.conmf import step as step_module

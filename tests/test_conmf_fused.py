@@ -14,7 +14,7 @@ if DEVICE == "cpu":
 
 triton = pytest.importorskip("triton")
 
-from taco.bench.conmf import Size, problem
+from taco.bench.problems import Size, problem
 from taco.conmf import CoNMF, CoNMFError, Settings, elementwise, fused
 from taco.conmf.settings import stream
 

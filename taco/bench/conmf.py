@@ -38,6 +38,7 @@ from rich.console import Console
 from torch import Tensor
 
 from taco.bench import gates, measure
+from taco.bench.problems import SIZES, Size, flops_per_step, problem
 from taco.conmf import Anchors, CoNMF, Projection, Settings
 
 STEPS = 1800
@@ -50,25 +51,6 @@ WAYS: dict[str, dict[str, object]] = {
     "fused": {"fused": True},
     "fused, tf32": {"fused": True, "products": "tf32"},
     "no graph": {"graph": False},
-}
-
-
-@dataclass(frozen=True)
-class Size:
-    """Shapes of one benchmark: image tokens N x C_I, audio tokens T x C_A, J anchors, CLAP width D."""
-
-    n: int
-    c_image: int
-    t: int
-    c_audio: int
-    j: int
-    d: int
-    k: int = 8
-
-
-SIZES = {
-    "miniature": Size(256, 128, 64, 128, 240, 128),
-    "paper": Size(576, 768, 64, 768, 527, 1024),
 }
 
 
@@ -101,15 +83,24 @@ class Run:
     """How much is timed, and where."""
 
     device: str
-    steps: int
+    steps: int | None
     baseline_batch: int
-    baseline_steps: int
+    baseline_steps: int | None
     ceilings: dict[str, float]
 
     @property
     def cuda(self) -> bool:
         """Whether on a GPU."""
         return torch.device(self.device).type == "cuda"
+
+    def timed_steps(self, size: Size, baseline: bool = False) -> int:
+        """Steps to time; on a CPU so many that each size takes about as long."""
+        asked = self.baseline_steps if baseline else self.steps
+        if asked is not None:
+            return asked
+        if self.cuda:
+            return 50 if baseline else STEPS
+        return (3 if baseline else 20) * max(1, flops_per_step(SIZES["paper"]) // flops_per_step(size))
 
 
 def conmf(
@@ -142,14 +133,14 @@ def conmf(
         Numbers of seeds that share the tokens.
     device : str
     steps : int, optional
-        Timed steps; 1,800 on CUDA, 20 on a CPU unless given.
+        Timed steps; unless given 1,800 on CUDA, on a CPU 20 at the paper's size and more at a smaller one.
     baselines : bool
         Also time ``tests/reference_conmf.py`` (needs a checkout) at ``baseline_batch``, once for each number of seeds,
         which there are samples of their own.
     baseline_batch : int, optional
         Samples of the baselines: 20 on CUDA, 8 on a CPU.
     baseline_steps : int, optional
-        Timed steps of the baselines: 50 on CUDA, 3 on a CPU.
+        Timed steps of the baselines: 50 on CUDA, on a CPU 3 or more.
     ways : sequence of str, optional
         Of :data:`WAYS`, timed at the last size and its two largest batches, and compared with float64; all of them on
         CUDA, none on a CPU unless given.
@@ -173,9 +164,9 @@ def conmf(
     reference = _reference() if baselines else None
     run = Run(
         device,
-        steps or (STEPS if cuda else 20),
+        steps,
         baseline_batch or (20 if cuda else 8),
-        baseline_steps or (50 if cuda else 3),
+        baseline_steps,
         measure.ceilings(device),
     )
     rows: list[Row] = []
@@ -193,7 +184,6 @@ def conmf(
             rows += [_time_reference(name, n, run, reference, wide) for n in seeds for wide in (False, True)]
     report = {
         "machine": measure.machine(device),
-        "timed_steps": run.steps,
         "ceilings": run.ceilings,
         "rows": [asdict(row) for row in rows],
         "ratios": _ratios(rows),
@@ -203,41 +193,6 @@ def conmf(
     if output is not None:
         Path(output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
-
-
-def problem(size: Size, samples: int, seed: int = 0) -> tuple[Tensor, Tensor, Anchors]:
-    """Random non-negative tokens near a few directions, and anchors; on the CPU, float32."""
-    g = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=g)
-
-    sides = []
-    for n, c in ((size.n, size.c_image), (size.t, size.c_audio)):
-        directions = normal(samples, 6, c).clamp(min=0)
-        owner = torch.randint(0, 6, (samples, n), generator=g)
-        x = directions[torch.arange(samples)[:, None], owner] + 0.3 * normal(samples, n, c)
-        sides.append(x.clamp_(min=0))
-    projection = Projection(
-        normal(size.d, size.c_audio) / size.c_audio**0.5,
-        normal(size.d, size.d) / size.d**0.5,
-        torch.ones(size.d),
-        torch.zeros(size.d),
-    )
-    return *sides, Anchors(normal(size.j, size.c_image), normal(size.j, size.d), 30.0, projection)
-
-
-def flops_per_step(size: Size) -> int:
-    """Floating-point operations of one closed-form step of one (sample, seed), products only."""
-    k = size.k
-    per_side = sum(4 * n * k * c + 4 * n * k * k + 4 * k * k * c for n, c in _token_shapes(size))
-    forward = 2 * size.t * k * size.d + 2 * k * size.d**2 + 2 * k * size.j * (size.c_image + size.d)
-    backward = 2 * size.j * (size.c_image + size.d) + 2 * size.d**2 + 2 * size.d * size.c_audio
-    return per_side + forward + backward
-
-
-def _token_shapes(size: Size) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (size.n, size.c_image), (size.t, size.c_audio)
 
 
 def _time_solver(name: str, samples: int, n_seeds: int, run: Run, way: str) -> Row:
@@ -253,7 +208,7 @@ def _time_solver(name: str, samples: int, n_seeds: int, run: Run, way: str) -> R
         settings = replace(base, init="given", steps=count)
         return CoNMF(settings, anchors, run.device).fit(image, audio, keys, range(n_seeds), initial=initial)
 
-    step, cpu, once = measure.difference(solve, run.steps, run.device)
+    step, cpu, once = measure.difference(solve, run.timed_steps(size), run.device)
     pairs, bytes_read = samples * n_seeds, 2 * (image.nbytes + audio.nbytes)
     shares = {
         "compute": flops_per_step(size) * pairs / step / 1e9 / run.ceilings["gflops"],
@@ -295,7 +250,7 @@ def _time_reference(name: str, n_seeds: int, run: Run, reference: ModuleType, ex
     image, audio, anchors = problem(size, samples)
     b_i, b_a, *matrices = (t.to(run.device) for t in (anchors.image, anchors.audio, *anchors.projection[:4]))
     anchors = Anchors(b_i, b_a, anchors.scale, Projection(*matrices))
-    weights = (torch.randn(samples * n_seeds, n, size.k) for n, _ in _token_shapes(size))
+    weights = (torch.randn(samples * n_seeds, n, size.k) for n, _ in size.tokens)
     image, audio = (x.repeat(n_seeds, 1, 1) for x in (image, audio))
     data = [t.to(run.device) for t in (image, audio, *weights, image[:, : size.k], audio[:, : size.k])]
 
@@ -303,7 +258,7 @@ def _time_reference(name: str, n_seeds: int, run: Run, reference: ModuleType, ex
         settings = Settings(n_components=size.k, steps=count)
         return reference.solve(*data, anchors, settings, expanded=expanded)
 
-    step, cpu, once = measure.difference(solve, run.baseline_steps, run.device)
+    step, cpu, once = measure.difference(solve, run.timed_steps(size, baseline=True), run.device)
     return Row(
         size=name,
         samples=samples,
@@ -381,7 +336,7 @@ def _print(report: dict, console: Console) -> None:
         "traffic": "traffic",
         "memory": "peak_over_tokens",
     }
-    title = f"co-NMF, {STEPS} steps from {report['timed_steps']} timed; shares of the ceilings; memory over tokens"
+    title = f"co-NMF, {STEPS} steps; shares of the ceilings; memory over tokens"
     console.print(measure.table(title, columns, report["rows"]))
     if report["ratios"]:
         columns = where | {"against": "against", "times": "times_faster", "by CPU": "times_faster_cpu"}

@@ -67,7 +67,7 @@ def peak_bytes(work: Callable[[], object], device: str) -> int:
         return torch.cuda.max_memory_allocated(device) - before
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
         work()
     changes = (e for e in record.profiler.kineto_results.events() if e.name() == "[memory]")
     return max(accumulate(e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns())), default=0)
