@@ -34,6 +34,16 @@ from taco.text import Labels
 log = logging.getLogger("taco")
 
 PIPELINE_NOTES = """\
+2 cores (EPYC) shared with a score of other processes, one thread, float32: processor time of one image or run, no GPU yet.
+- paper, random weights: read 0.04 s, CLIP trunk 11.4, proposals 11.1, tokens and CLAP 0.3, cache write 0.13 and read 0.05 (float16),
+  co-NMF of 1,800 steps 5.4 alone and 2.9 a seed where three share the tokens (two images together), decoding 1.05 once an image and 0.07
+  a run (S4), 2.5 and 0.2 (AVSS, with the 71 names of A-FC-CLIP). A one-seed inference is 29 s, 4.6 GB at its peak; co-NMF's share is
+  18 % at 1,800 steps and 12 % at 1,000 (the paper: about 20 % at 1,000, on its GPU). One more seed: 3 s. A word: 0.5 s, once.
+- miniature: read 8 ms, trunk 6, proposals 28, tokens and CLAP 7, co-NMF of 300 steps 104 a seed (two images together; the suite's
+  16 take less), decoding 5 once and 0.4 a run, scoring 1.4 a run.
+- Nothing but time per prompt set grows with seeds, variants and banks: masks are upsampled once an image and task.
+- Not measured: anything on a GPU (`taco bench pipeline --suite paper --device cuda --threads 8`). On an H200 the masks at full size, 0.58 GB,
+  are read once for all runs of an image, 0.15 ms at its bandwidth, and once for each run of AVSS.
 """
 
 PAPER_SHARE = 0.20  # of co-NMF in a complete inference at 1,000 steps, as the paper says
@@ -76,6 +86,8 @@ class Stopwatch:
 
     def note(self, stage: str, unit: str, seconds: float, cpu: float, peak: float | None = None) -> None:
         """Record a time measured elsewhere."""
+        # A difference of two times may come out below 0 where others use the machine.
+        seconds, cpu = max(seconds, 0.0), max(cpu, 0.0)
         rate = 1 / seconds if seconds > 0 else None
         self.stages[stage] = Stage(stage, unit, 1e3 * seconds, 1e3 * cpu, rate, peak)
         self.say(f"{stage}: {1e3 * seconds:.4g} ms")
@@ -345,7 +357,7 @@ def time_scores(
         f"decode {task}, image", "image", *(a - b for a, b in zip(found["decode", 1], added["decode"]))
     )
     watch.note(f"decode {task}, run", "image and seed", *added["decode"])
-    scoring = [max(b - a, 0.0) for a, b in zip(added["decode"], added["score"])]
+    scoring = [b - a for a, b in zip(added["decode"], added["score"])]
     watch.note(f"score {task}, run", "image and seed", *scoring)
 
 
