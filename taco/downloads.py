@@ -95,7 +95,7 @@ def _from_url(origin: Origin, part: Path, wanted: Wanted) -> None:
             headers |= {"Range": f"bytes={stream.tell()}-", "If-Range": json.loads(tag.read_text())}
         else:
             stream.truncate(0)
-        guard = _Guard(part, stream, wanted)
+        guard = _Guard(part, stream, wanted, origin.address.startswith("https:"))
         downloader = HTTPDownloader(
             progressbar=bar,
             chunk_size=CHUNK,
@@ -114,11 +114,16 @@ def _from_url(origin: Origin, part: Path, wanted: Wanted) -> None:
 class _Guard:
     """Look at a response before its body is read: status, kind, size, room on the disk, and where it goes on."""
 
-    def __init__(self, part: Path, stream, wanted: Wanted) -> None:
-        self.part, self.stream, self.wanted = part, stream, wanted
+    def __init__(self, part: Path, stream, wanted: Wanted, secure: bool) -> None:
+        self.part, self.stream, self.wanted, self.secure = part, stream, wanted, secure
         self.total: int | None = None
 
     def __call__(self, response, **_) -> None:
+        if self.secure and response.url.startswith("http:"):
+            raise GoneError(
+                f"{response.url}: expected a safe connection to the end, found a redirect to an open one. Check the "
+                "network's login, or correct the address in config/sources.yaml."
+            )
         if response.is_redirect or response.status_code not in (200, 206):
             if response.status_code == 416:
                 self._restart()

@@ -1,8 +1,10 @@
 """Downloads from servers on loopback: plain addresses, a mirror of the hub, and gdown given such an address."""
 
+import contextlib
 import importlib
 import json
 import shutil
+import types
 from pathlib import Path
 
 import loopback
@@ -100,6 +102,17 @@ def test_an_unreachable_hub_or_drive_is_told_as_soon(tmp_path, kind, monkeypatch
 def test_a_circle_of_redirects_is_an_address_that_leads_nowhere(server, tmp_path):
     with pytest.raises(transfers.GoneError, match="leads nowhere"):
         fetch(server, "circle", tmp_path)
+
+
+def test_a_redirect_from_a_safe_connection_to_an_open_one_is_refused(tmp_path):
+    answer = types.SimpleNamespace(
+        url="http://elsewhere/file", status_code=200, is_redirect=False, headers={}
+    )
+    for secure in (True, False):
+        with (tmp_path / "x.part").open("ab") as stream:
+            guard = downloads._Guard(tmp_path / "x.part", stream, transfers.Wanted("x"), secure)
+            with pytest.raises(transfers.GoneError, match="open one") if secure else contextlib.nullcontext():
+                guard(answer)
 
 
 def test_a_slow_server_is_waited_for(server, tmp_path):
