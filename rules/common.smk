@@ -150,8 +150,8 @@ def traced_factors(wildcards):
 def checked_files(name):
     """Caches of a dataset that `verify_paper` looks into: the headline run of its first task."""
     task = config["tasks"][suites.task_of(config, name)]
-    folders = {"features": "", "proposals": "", "factors": f"/{task['default_bank']}/proposed"}
+    folders = {"features": name, "proposals": name, "factors": f"{name}/{task['default_bank']}/proposed"}
     return {
-        folder: [f"results/{config['suite']}/{folder}/{name}{run}/{shard}.h5" for shard in suites.shards(config, name)]
-        for folder, run in folders.items()
+        kind: [f"results/{config['suite']}/{kind}/{folder}/{shard}.h5" for shard in suites.shards(config, name)]
+        for kind, folder in folders.items()
     }
