@@ -27,12 +27,13 @@ def traces(paths, rows):
     # A dataset of two tasks bears the first one's title.
     pairs = set(zip(rows["dataset"], rows["task"], strict=True))
     titles = {dataset: TASKS[task].title for task in reversed(TASKS) for dataset, of in pairs if of == task}
+    order = [task.title for task in TASKS.values()]
     return {
         titles[name]: (
             shards[0][0],
             np.concatenate([values for _, values in shards], axis=1),
         )
-        for name, shards in parts.items()
+        for name, shards in sorted(parts.items(), key=lambda item: order.index(titles[item[0]]))
     }
 
 
