@@ -176,6 +176,10 @@ def _contradictions(config: Config) -> Iterator[str]:
                 yield f"datasets.{name}.{key}: {verb} the reader {reader}; the reader here is {options['reader']}"
         if options["generated"] and name not in config["world"]["clips"]:
             yield f"datasets.{name}.generated: world.clips has no {name}"
+        unknown = sorted(_schedules(config, name) - {None, *config["schedules"]})
+        if unknown:
+            yield f"solver.schedule: no schedule {', '.join(unknown)}; known: {', '.join(config['schedules'])}"
+            continue
         settings = solver_settings(config, name, "proposed")
         if list(settings["halve_at"]) != sorted(set(settings["halve_at"])):
             yield f"solver.halve_at: steps must ascend, found {settings['halve_at']}"
@@ -184,12 +188,20 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"world.snr_db: the lowest comes first, found {[low, high]}"
 
 
+def _schedules(config: Config, name: str) -> set[str | None]:
+    """Schedules that a dataset's settings name, variants included."""
+    parts = [config["solver"], config["datasets"][name]["solver"]]
+    parts += [variant["solver"] for variant in config["variants"].values()]
+    return {part["schedule"] for part in parts if "schedule" in part}
+
+
 def dataset(config: Config, name: str) -> dict[str, Any]:
     """Return a dataset's options with its name, split and resolved root: what readers take.
 
-    A generated dataset's frames are as far apart as the world says.
+    A generated dataset's frames are as far apart as the world says. Solver settings are left out, so that a change of
+    them does not count as one of the data: see `solver_settings`.
     """
-    options = config["datasets"][name]
+    options = {key: value for key, value in config["datasets"][name].items() if key != "solver"}
     generated = {"frame_seconds": config["world"]["frame_seconds"]} if options["generated"] else {}
     root = options["root"].format(suite=config["suite"])
     return {**generated, **options, "name": name, "root": root, "split": config["split"]}
@@ -238,8 +250,14 @@ def shards(config: Config, name: str) -> list[int]:
 
 
 def solver_settings(config: Config, name: str, variant: str) -> dict[str, Any]:
-    """Return the solver's settings on a dataset: the suite's, then the dataset's, then the variant's."""
-    return {**config["solver"], **config["datasets"][name]["solver"], **config["variants"][variant]["solver"]}
+    """Return the solver's settings on a dataset: the suite's, then the dataset's, then the variant's, then its schedule's."""
+    settings = {
+        **config["solver"],
+        **config["datasets"][name]["solver"],
+        **config["variants"][variant]["solver"],
+    }
+    schedule = settings.pop("schedule")
+    return {**settings, **(config["schedules"][schedule] if schedule else {})}
 
 
 def needs_other_sounds(config: Config, variant: str) -> bool:

@@ -112,7 +112,7 @@ def walk(schema, node, value, path=""):
 def test_every_key_has_a_description_and_a_type():
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     config = suites.overlay(load("config.yaml"), load("paper.yaml"))
-    named_by_user = re.compile(r"^(datasets|variants|tasks)\.[^.]+$")
+    named_by_user = re.compile(r"^(datasets|variants|tasks|schedules)\.[^.]+$")
     for path, node in walk(schema, schema, config):
         merged = resolve(schema, node)
         assert {"type", "enum", "const", "oneOf", "allOf"} & set(merged), f"{path} has no type"
@@ -242,6 +242,23 @@ def test_settings_are_overridden_by_dataset_then_variant(config):
     assert suites.solver_settings(config, "s4", "no-min")["reduction"] == "mean"
     both = changed(config, "variants.no-min.solver", {"beta_temporal": 3.0})
     assert suites.solver_settings(both, "s4", "no-min")["beta_temporal"] == 3
+
+
+def test_a_schedule_replaces_steps_and_their_sizes(config):
+    fast = changed(config, "variants.no-min.solver", {"schedule": "fast"})
+    suites.check(fast, SCHEMA)
+    settings = suites.solver_settings(fast, "s4", "no-min")
+    assert {key: settings[key] for key in ("steps", "learning_rate", "halve_at")} == config["schedules"][
+        "fast"
+    ]
+    assert suites.solver_settings(fast, "s4", "proposed")["steps"] == config["solver"]["steps"]
+    with pytest.raises(suites.ConfigError, match="solver.schedule: no schedule fsat; known: fast"):
+        suites.check(changed(config, "solver.schedule", "fsat"), SCHEMA)
+
+
+def test_a_solver_setting_is_no_change_of_the_data(config):
+    other = changed(config, "datasets.s4.solver", {"beta_temporal": 3.0})
+    assert suites.dataset(other, "s4") == suites.dataset(config, "s4")
 
 
 def test_an_overlay_leaves_tasks_out_by_null(config):

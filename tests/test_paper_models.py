@@ -30,7 +30,7 @@ from sklearn.cluster import KMeans
 from torch.nn import functional as F
 from torchaudio.functional import resample
 
-from taco import evaluate, features, text
+from taco import evaluate, features, suites, text
 from taco.cache import CacheWriter, open_cache
 from taco.conmf import Anchors, CoNMF, Projection, Settings
 from taco.conmf.settings import stream
@@ -279,7 +279,8 @@ def test_the_pipeline_is_the_description(case, scripts):
     torch.testing.assert_close(torch.from_numpy(bank.clap), b_audio, rtol=1e-5, atol=1e-5)
 
     # Step 3: the start. W from the sample's own stream; V from a complete k-means of the tokens.
-    settings = Settings(**{**config["solver"], "steps": STEPS, "halve_at": (10, 15), "init_seed": SEED})
+    chosen = suites.solver_settings(config, "ade", "proposed")
+    settings = Settings(**{**chosen, "steps": STEPS, "halve_at": (10, 15), "init_seed": SEED})
     solver = CoNMF(settings, scripts.factorize.anchors_of(words, "s4", "general"))
     # The pipeline takes its tokens from the cache, where they are in half precision.
     tokens = found["image_tokens"][None], found["audio_tokens"][None]

@@ -24,7 +24,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from taco import clap, clip, evaluate, fcclip, features, reading
+from taco import clap, clip, evaluate, fcclip, features, reading, suites
 from taco.bench import measure
 from taco.bench.conmf import Size, problem
 from taco.cache import CacheWriter, open_cache
@@ -304,7 +304,11 @@ def time_solver(watch: Stopwatch, config: Mapping[str, Any], columns: list) -> N
     for count in (1, len(config["seeds"])):
 
         def run(steps: int, count: int = count) -> object:
-            options = config["solver"] | {"steps": steps, "halve_at": (), "batch_size": samples}
+            options = suites.solver_settings(config, "ade", "proposed") | {
+                "steps": steps,
+                "halve_at": (),
+                "batch_size": samples,
+            }
             return CoNMF(Settings(**options), anchors, watch.device).fit(image, audio, keys, range(count))
 
         step, cpu, once = measure.difference(run, whole if cuda else 20, str(watch.device))
