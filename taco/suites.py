@@ -91,7 +91,7 @@ def settle(config: dict[str, Any]) -> dict[str, Any]:
     """
     tasks = config.get("tasks")
     if isinstance(tasks, Mapping) and config.get("only_staged") is True:
-        tasks = {name: task if task and _staged(config, task) else None for name, task in tasks.items()}
+        tasks = {name: task if _staged(config, task) else None for name, task in tasks.items()}
         if not any(tasks.values()):
             roots = ", ".join(sorted({options["root"] for options in config["datasets"].values()}))
             raise ConfigError(
@@ -112,7 +112,9 @@ def settle(config: dict[str, Any]) -> dict[str, Any]:
 
 def _staged(config: Config, task: Config) -> bool:
     """Whether a task's dataset is on disk, or made by the workflow; what is malformed is left to `check`."""
-    options = config.get("datasets", {}).get(task.get("dataset"))
+    if not isinstance(task, Mapping):
+        return task is not None
+    options = config["datasets"].get(task.get("dataset"))
     return not options or options["generated"] or Path(options["root"].format(suite=config["suite"])).exists()
 
 
