@@ -27,7 +27,7 @@ def read_run(cache, index, device):
 def read_proposals(cache, index, device):
     """One image's proposals, as a batch of one."""
     names = ("masks", "class_embeddings", "pooled")
-    tensors = (torch.from_numpy(cache[name][index])[None].float().to(device) for name in names)
+    tensors = (torch.from_numpy(cache[name][index])[None].to(device).float() for name in names)
     return fcclip.Proposals(*tensors, [tuple(cache["geometry"][index].tolist())])
 
 

@@ -4,11 +4,12 @@ from contextlib import ExitStack
 
 import torch
 from job import run
-from tqdm import tqdm
 
 from taco import datasets, evaluate, fcclip, manifest, runtime
 from taco.aggregate import write_rows
 from taco.cache import open_cache
+from taco.progress import progress
+from taco.reading import ahead
 from taco.text import CLASSES, Text
 
 
@@ -31,7 +32,7 @@ def read_run(label, bank, cache, index, device):
 def read_proposals(cache, index, device):
     """One image's proposals, as a batch of one."""
     names = ("masks", "class_embeddings", "pooled")
-    tensors = (torch.from_numpy(cache[name][index])[None].float().to(device) for name in names)
+    tensors = (torch.from_numpy(cache[name][index])[None].to(device).float() for name in names)
     return fcclip.Proposals(*tensors, [tuple(cache["geometry"][index].tolist())])
 
 
@@ -57,9 +58,8 @@ def main(snakemake):
         features = stack.enter_context(open_cache(snakemake.input.features, "features", expect))
         proposals = stack.enter_context(open_cache(snakemake.input.proposals, "proposals", expect))
         runs = open_factors(stack, snakemake.input.factors, params.runs, params.settings["variants"], expect)
-        for record in tqdm(frame.to_dict("records"), desc=f"{wildcards.task}: scores"):
-            identity = {key: record[key] for key in ("sample_id", "clip_id")}
-            identity |= {"task": wildcards.task, "dataset": name, "class_name": ", ".join(record["classes"])}
+
+        def read(record):
             sample = record["sample_id"]
             position = features.position(sample)
             answer = evaluate.Sample(
@@ -70,8 +70,19 @@ def main(snakemake):
                 truth=datasets.read_mask(record, dataset, how.size, truth_kind),
                 runs=[read_run(label, bank, c, c.position(sample), device) for label, bank, c in runs],
             )
-            scored = scorer.rows(answer, histograms, identity["class_name"])
-            rows += [{**identity, **row} for row in scored]
+            return record, answer
+
+        with progress(len(frame), f"{wildcards.task}: scores") as bar:
+            for record, answer in ahead(read, frame.to_dict("records")):
+                identity = {key: record[key] for key in ("sample_id", "clip_id")}
+                identity |= {
+                    "task": wildcards.task,
+                    "dataset": name,
+                    "class_name": ", ".join(record["classes"]),
+                }
+                scored = scorer.rows(answer, histograms, identity["class_name"])
+                rows += [{**identity, **row} for row in scored]
+                bar.update()
     with runtime.atomic_write(snakemake.output.histograms) as path:
         write_rows(evaluate.histogram_rows(histograms, wildcards.task, name), path, "histogram")
     cost = {

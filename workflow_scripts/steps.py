@@ -57,7 +57,7 @@ def samples_of(frame, truths, results, caches, bank, name, device):
         index = feats.position(record["sample_id"])
         place = proposals.position(record["sample_id"])
         tensors = (
-            torch.from_numpy(proposals[key][place])[None].float().to(device)
+            torch.from_numpy(proposals[key][place])[None].to(device).float()
             for key in ("masks", "class_embeddings", "pooled")
         )
         runs = [
