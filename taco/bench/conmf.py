@@ -13,6 +13,8 @@ Notes, predictions and outcomes; newest last. CPU: 2 cores (EPYC, Zen 4), shared
   steps, the same maps are not, but the scores are (config/README.md): the configuration's ``schedule: fast``.
 - Peak at the paper's size, 32 samples, tokens = 1, constants apart: descent 1.30 (one seed), 1.88 (three); with k-means
   2.59, of which its float64 copies of 16 samples are 1.8.
+- Two threads with 4 small samples each (200 calls a step) wait for the interpreter's lock: 2.0 to 3.4 ms a step of 8, one
+  thread 1.0. Predicted the opposite. ``auto`` now takes a thread for every 4 MiB of tokens (THREAD_BYTES).
 - TF32 emulated on the CPU, 24 trained S4 samples, the paper's settings, median error of the objective, IoU of the maps: all
   products rounded 2.1e-4, 0.994; cut 1.4e-3, 0.965 (the Gram form of the residual is what suffers); those of the
   descriptors alone 2e-6 rounded, 4.8e-5 cut, 1.000 and 0.992, as float32 itself (0.992: one pair near a tie of k* takes

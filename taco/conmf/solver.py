@@ -21,6 +21,8 @@ from .settings import FIELDS, Anchors, CoNMFError, Initial, Projection, Result, 
 # many samples that the projection and the anchors, which all samples share, are worth fetching.
 CACHE_BYTES = 3 << 20
 FEWEST, MOST = 8, 64
+# Bytes of tokens, counted for each seed, that are worth a thread: with less, threads wait for the interpreter's lock.
+THREAD_BYTES = 4 << 20
 # On a GPU more samples gain nothing, and progress would be rare.
 MOST_ON_CUDA = 512
 # Samples whose start is computed together: k-means works in float64 and must not set the peak of memory.
@@ -208,7 +210,8 @@ class CoNMF:
         tokens = max(x.numel() for x in image) + max(x.numel() for x in audio)
         if self.device.type == "cpu":
             most = max(FEWEST, min(MOST, CACHE_BYTES // (tokens * item)))
-            threads = torch.get_num_threads()
+            worthwhile = len(image) * n_seeds * tokens * item // THREAD_BYTES
+            threads = max(1, min(torch.get_num_threads(), worthwhile))
             batches = -(-len(image) // most)
             batches = -(-batches // threads) * threads  # each thread gets as many, all of one size
             return -(-len(image) // batches)
