@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from taco import manifest, runtime, stimuli
 from taco.cache import CacheWriter, open_cache
-from taco.conmf import Anchors, CoNMF, Projection, Settings
+from taco.conmf import Anchors, CoNMF, Settings
 from taco.controls import shuffled_samples
 from taco.text import Text
 
@@ -30,19 +30,8 @@ STORED_AS = {
 
 def anchors_of(text, dataset, bank):
     """The solver's anchors from text.h5."""
-    labels, constants = (
-        text.labels(dataset, bank),
-        {k: torch.from_numpy(v) for k, v in text.constants.items()},
-    )
-    projection = Projection(
-        constants["linear1"],
-        constants["linear2"],
-        constants["norm_weight"],
-        constants["norm_bias"],
-        float(constants["norm_eps"]),
-    )
-    tables = (torch.from_numpy(labels.clip), torch.from_numpy(labels.clap))
-    return Anchors(*tables, scale=float(constants["clap_logit_scale"]), projection=projection)
+    labels = text.labels(dataset, bank)
+    return Anchors.from_arrays(labels.clip, labels.clap, text.constants)
 
 
 def sound_of(frame, sound, seed):
