@@ -83,8 +83,6 @@ rule doctor:
     localrule: True
     conda:
         "../envs/taco.yaml"
-    params:
-        before=None,
     script:
         "../workflow_scripts/doctor.py"
 
@@ -101,7 +99,6 @@ use rule doctor as doctor_again with:
     benchmark:
         "results/{suite}/benchmarks/doctor_again.tsv"
     params:
-        before="results/{suite}/doctor.json",
         code=digest("doctor"),
         state=doctor.fingerprint(config),
         settings=settings("staging", "models", "banks", "datasets", "tasks"),

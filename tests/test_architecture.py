@@ -248,7 +248,7 @@ def test_every_rule_has_log_benchmark_environment_and_digest(path):
         if script is None:  # a target, or another rule with something changed
             continue
         local = re.search(r"^    localrule: True", rule, flags=re.MULTILINE)
-        for directive in ("log:", "benchmark:", "conda:", "params:", *(() if local else ("resources:",))):
+        for directive in ("log:", "benchmark:", "conda:", *(() if local else ("resources:",))):
             assert re.search(rf"^    {directive}", rule, flags=re.MULTILINE), f"{name} has no {directive}"
         assert (ROOT / f"workflow_scripts/{script[1]}.py").is_file()
         # A staged file's digest says whether it is the right one, whatever code brought it; doctor_again has one.

@@ -370,6 +370,21 @@ def test_the_paper_suite_can_be_planned_without_its_data(tmp_path):
     assert int(counts["factorize"]) == 5 * 8 + 3 * (1 + 16) + 9 * 2
 
 
+@pytest.mark.parametrize(
+    ("target", "options", "rules"),
+    [
+        ("verify_paper", ["config/verify.yaml"], {"checks", "features", "factorize", "score"}),
+        ("train_miniature_models", [], {"train_miniature_models"}),
+        ("stage", ["config/paper.yaml"], {"stage_url", "stage_hub", "stage_drive", "stage_by_hand"}),
+    ],
+)
+def test_optional_targets_can_be_planned(target, options, rules, tmp_path):
+    folder = make_project(tmp_path / "project")
+    files = ["--configfile", *options] if options else []
+    _, output = snakemake(folder, target, "--dry-run", "--quiet", "rules", *files, overlay=False)
+    assert rules <= {line.split()[0] for line in output.splitlines() if line.strip()}, output
+
+
 def test_the_paper_suite_says_what_is_missing(tmp_path):
     folder = make_project(tmp_path / "project")
     target = "results/paper/manifests/s4.parquet"

@@ -13,17 +13,15 @@ from taco import doctor
 log = logging.getLogger("taco")
 
 
-def unchanged(before, state):
-    """What an earlier check of the very same files and settings has written, or None."""
-    if before is None:
-        return None
-    text = Path(before).read_text(encoding="utf-8")
-    return text if json.loads(text)["state"] == state else None
+def unchanged(earlier, state):
+    """What an earlier check (a list of none or one) of the very same files and settings has written, or None."""
+    texts = (Path(path).read_text(encoding="utf-8") for path in earlier)
+    return next((text for text in texts if json.loads(text)["state"] == state), None)
 
 
 def main(snakemake):
     state = json.loads(json.dumps(doctor.state(snakemake.config)))
-    known = unchanged(snakemake.params.before, state)
+    known = unchanged(snakemake.input, state)
     if known is not None:
         Path(snakemake.output[0]).write_text(known, encoding="utf-8")
         return
