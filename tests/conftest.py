@@ -1,9 +1,15 @@
 """Order of the tests, and skips that must be accounted for."""
 
 import fnmatch
+import os
 from pathlib import Path
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # Triton's kernels then run in its interpreter; read at Triton's first import, which may be any test's.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 
@@ -16,11 +22,16 @@ def pytest_addoption(parser):
     )
 
 
-def pytest_collection_modifyitems(items):
-    """Quick tests first, whole workflows after them, SLURM last."""
+def pytest_collection_modifyitems(config, items):
+    """Quick tests first, whole workflows after them, SLURM last.
+
+    Of several processes one runs the workflows from the beginning, the others all the rest.
+    """
+    alone = not hasattr(config, "workerinput")
 
     def rank(item):
-        return (item.get_closest_marker("slurm") is not None, item.path.name == "test_workflow.py")
+        workflow = item.path.name == "test_workflow.py"
+        return (workflow == alone, item.get_closest_marker("slurm") is not None)
 
     items.sort(key=rank)
 
