@@ -22,16 +22,11 @@ def pytest_addoption(parser):
     )
 
 
-def pytest_collection_modifyitems(config, items):
-    """Quick tests first, whole workflows after them, SLURM last.
-
-    Of several processes one runs the workflows from the beginning, the others all the rest.
-    """
-    alone = not hasattr(config, "workerinput")
+def pytest_collection_modifyitems(items):
+    """Quick tests first, whole workflows after them (they use several cores), SLURM last."""
 
     def rank(item):
-        workflow = item.path.name == "test_workflow.py"
-        return (workflow == alone, item.get_closest_marker("slurm") is not None)
+        return (item.get_closest_marker("slurm") is not None, item.path.name == "test_workflow.py")
 
     items.sort(key=rank)
 
