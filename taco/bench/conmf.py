@@ -19,6 +19,9 @@ Notes, predictions and outcomes; newest last. CPU: 2 cores (EPYC, Zen 4), shared
   products rounded 2.1e-4, 0.994; cut 1.4e-3, 0.965 (the Gram form of the residual is what suffers); those of the
   descriptors alone 2e-6 rounded, 4.8e-5 cut, 1.000 and 0.992, as float32 itself (0.992: one pair near a tie of k* takes
   the other branch for any rounding). So ``products: tf32`` means the descriptors' products. bf16 there flips a k* in 24.
+- Both cores free, batch 8, times faster than the expanded form (one seed, three seeds): miniature size 7.8 and 15.3, paper's
+  size 14.8 and 37 (by processor time 15.6, 30.5, 15.4, 36.3). On a crowded machine the expanded form, which uses both cores,
+  suffers more, and 20 to 61 were seen. One seed's products have 8 rows: calls and the reading of X rule.
 - Not measured: anything on a GPU. Predicted for an H200 at batch 128 x 3 seeds, us a step: products 400 in float32, 200 with
   tf32; other passes 350, 300 fused; X twice 105 (hidden behind the products). A step 750, 500 with both: 3.5 and 2.4 ms a
   pair. Batches of 1: launches rule, 250 us. Tokens are float16, so X is exact in TF32: U and M split into two TF32 parts
