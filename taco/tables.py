@@ -340,11 +340,11 @@ def deviation(measured, expected, std=np.nan):
 
 
 def intervals(frame, suite):
-    """`taco.aggregate.intervals` for CSV: percent points, the dataset's name, and the suite.
+    """`taco.comparisons.intervals` for CSV: percent points, the dataset's name, and the suite.
 
     Returns
     -------
-    DataFrame: table, dataset, then the columns of `taco.aggregate.intervals` (task replaced by dataset),
+    DataFrame: table, dataset, then the columns of `taco.comparisons.intervals` (task replaced by dataset),
     excludes_zero, source
     """
     frame = frame.copy()

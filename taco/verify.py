@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from taco import aggregate
+from taco import aggregate, comparisons
 from taco.aggregate import TASKS
 from taco.metrics import ScoreHistogram
 from taco.pages import Grid, Page
@@ -293,14 +293,14 @@ def factor_checks(part: str, factors: Mapping[str, np.ndarray]) -> list[Check]:
 
 def comparison_checks(rows: pd.DataFrame, seed: int = 0) -> Iterator[Check]:
     """What must be better than what, paired by clip."""
-    side = aggregate.Side
+    side = comparisons.Side
     control = {name: side(name, "control", "none") for name in ("oracle mask", "whole image")}
     pairs = [
-        aggregate.Pair(control["oracle mask"], control["whole image"]),
-        aggregate.Pair(side("TACO"), control["whole image"]),
-        aggregate.Pair(side("TACO"), side("TACO", "shuffled audio")),
+        comparisons.Pair(control["oracle mask"], control["whole image"]),
+        comparisons.Pair(side("TACO"), control["whole image"]),
+        comparisons.Pair(side("TACO"), side("TACO", "shuffled audio")),
     ]
-    for row in aggregate.intervals(rows, pairs, draws=2000, seed=seed).to_dict("records"):
+    for row in comparisons.intervals(rows, pairs, draws=2000, seed=seed).to_dict("records"):
         names = [f"{row[f'method_{s}']}, {row[f'variant_{s}']}" for s in "ab"]
         low, high = (100 * row[name] for name in ("low", "high"))
         finding = (

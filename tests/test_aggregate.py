@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taco import aggregate, metrics
+from taco import aggregate, comparisons, metrics, resampling
 
 SIZE = (10, 12)
 
@@ -281,17 +281,17 @@ def test_a_deterministic_row_beside_seeds_is_refused():
 def test_bootstrap_draws_whole_clips():
     # two clips with opposite differences: only 0, ½ or all of the images can come from the first
     difference, clips = np.repeat([1.0, -1.0], 50), np.repeat(["a", "b"], 50)
-    assert aggregate.paired_bootstrap(difference, clips) == (-1, 1)
+    assert resampling.paired_bootstrap(difference, clips) == (-1, 1)
     # as a hundred clips of one image each, the interval is the usual ± 1.96 / sqrt(100)
-    low, high = aggregate.paired_bootstrap(difference, np.arange(100))
+    low, high = resampling.paired_bootstrap(difference, np.arange(100))
     assert (low, high) == pytest.approx((-0.196, 0.196), abs=0.03)
 
 
 def test_bootstrap_weighs_clips_by_their_images():
     difference, clips = np.array([0.0, 0.0, 0.0, 4.0]), np.array(["a", "a", "a", "b"])
-    low, high = aggregate.paired_bootstrap(difference, clips, draws=2000)
+    low, high = resampling.paired_bootstrap(difference, clips, draws=2000)
     assert (low, high) == (0, 4)
-    assert aggregate.paired_bootstrap(np.full(4, 0.25), clips) == (0.25, 0.25)
+    assert resampling.paired_bootstrap(np.full(4, 0.25), clips) == (0.25, 0.25)
 
 
 def test_bootstrap_covers_the_true_mean_about_95_times_in_100():
@@ -300,7 +300,7 @@ def test_bootstrap_covers_the_true_mean_about_95_times_in_100():
     for _ in range(200):
         offset = rng.normal(0, 1, 30)
         difference = np.repeat(0.5 + offset, 5) + rng.normal(0, 0.5, 150)  # images of a clip go together
-        low, high = aggregate.paired_bootstrap(difference, np.repeat(np.arange(30), 5), draws=400)
+        low, high = resampling.paired_bootstrap(difference, np.repeat(np.arange(30), 5), draws=400)
         covered += low <= 0.5 <= high
     assert 0.88 <= covered / 200 <= 0.98
 
@@ -308,36 +308,36 @@ def test_bootstrap_covers_the_true_mean_about_95_times_in_100():
 def test_bootstrap_is_seeded_and_does_not_depend_on_the_order_of_images():
     rng = np.random.default_rng(0)
     difference, clips = rng.normal(size=60), np.repeat(np.arange(12), 5)
-    first = aggregate.paired_bootstrap(difference, clips, draws=500, seed=1)
+    first = resampling.paired_bootstrap(difference, clips, draws=500, seed=1)
     order = np.argsort(np.arange(60) % 5, kind="stable")
-    assert aggregate.paired_bootstrap(difference[order], clips[order], draws=500, seed=1) == pytest.approx(
+    assert resampling.paired_bootstrap(difference[order], clips[order], draws=500, seed=1) == pytest.approx(
         first
     )
-    assert aggregate.paired_bootstrap(difference, clips, draws=500, seed=2) != first
+    assert resampling.paired_bootstrap(difference, clips, draws=500, seed=2) != first
 
 
 def test_permutation_counts_every_exchange_of_few_clips():
     # differences 3, 1 and 1: |±3 ±1 ±1| reaches 5 in 2 of 8 ways, and 3 in 6 of 8
     clips = np.array(["a", "a", "b", "c", "c"])
-    assert aggregate.paired_permutation([1.0, 2.0, 1.0, 0.5, 0.5], clips) == 2 / 8
-    assert aggregate.paired_permutation([1.0, 2.0, -1.0, 0.5, 0.5], clips) == 6 / 8
-    assert aggregate.paired_permutation(np.zeros(5), clips) == 1
+    assert resampling.paired_permutation([1.0, 2.0, 1.0, 0.5, 0.5], clips) == 2 / 8
+    assert resampling.paired_permutation([1.0, 2.0, -1.0, 0.5, 0.5], clips) == 6 / 8
+    assert resampling.paired_permutation(np.zeros(5), clips) == 1
 
 
 def test_drawn_exchanges_agree_with_all_of_them():
     rng = np.random.default_rng(0)
     difference, clips = rng.normal(0.2, 1, 26), np.repeat(np.arange(13), 2)
-    every = aggregate.paired_permutation(difference, clips, draws=10_000)  # 2^13 = 8192 exchanges
-    drawn = aggregate.paired_permutation(difference, clips, draws=8_000)
+    every = resampling.paired_permutation(difference, clips, draws=10_000)  # 2^13 = 8192 exchanges
+    drawn = resampling.paired_permutation(difference, clips, draws=8_000)
     assert 0.02 < every < 0.98
     assert drawn == pytest.approx(every, abs=0.02)
-    assert drawn == aggregate.paired_permutation(difference[::-1], clips[::-1], draws=8_000)
+    assert drawn == resampling.paired_permutation(difference[::-1], clips[::-1], draws=8_000)
 
 
 def test_drawn_p_values_are_never_zero_and_exchange_whole_clips():
     difference = np.ones(400)
-    assert aggregate.paired_permutation(difference, np.arange(400), draws=999) == 1 / 1000
-    assert aggregate.paired_permutation(difference, np.repeat([0, 1], 200), draws=999) == 0.5
+    assert resampling.paired_permutation(difference, np.arange(400), draws=999) == 1 / 1000
+    assert resampling.paired_permutation(difference, np.repeat([0, 1], 200), draws=999) == 0.5
 
 
 def test_p_values_are_uniform_where_there_is_no_difference():
@@ -346,7 +346,7 @@ def test_p_values_are_uniform_where_there_is_no_difference():
     for _ in range(200):
         clip = np.repeat(rng.normal(0, 1, 20), 3)  # images of a clip go together
         found.append(
-            aggregate.paired_permutation(
+            resampling.paired_permutation(
                 clip + rng.normal(0, 0.3, 60), np.repeat(np.arange(20), 3), draws=200
             )
         )
@@ -362,7 +362,7 @@ def test_image_scores_choose_each_seeds_own_threshold(tmp_path):
     assert scores.index.is_monotonic_increasing and len(scores) == 8
 
 
-PAIR = aggregate.Pair(aggregate.Side("TACO"), aggregate.Side("U only"), ("s4",))
+PAIR = comparisons.Pair(comparisons.Side("TACO"), comparisons.Side("U only"), ("s4",))
 
 
 def test_intervals_find_a_difference_and_its_absence(tmp_path):
@@ -371,8 +371,8 @@ def test_intervals_find_a_difference_and_its_absence(tmp_path):
         + binary_rows(skill=0.3, method="U only")
         + binary_rows(method="twin", skill=0.6)
     )
-    twin = aggregate.Pair(aggregate.Side("TACO"), aggregate.Side("twin"))
-    found = aggregate.intervals(frame_of(rows, tmp_path), (PAIR, twin), draws=500)
+    twin = comparisons.Pair(comparisons.Side("TACO"), comparisons.Side("twin"))
+    found = comparisons.intervals(frame_of(rows, tmp_path), (PAIR, twin), draws=500)
     better, same = found.to_dict("records")
     assert 0 < better["low"] < better["difference"] < better["high"]
     assert better["difference"] == pytest.approx(better["mean_a"] - better["mean_b"])
@@ -385,8 +385,8 @@ def test_intervals_of_semantic_tasks_by_image(tmp_path):
     rows = semantic_rows(skill=0.9) + semantic_rows(
         skill=0.2, method="A-FC-CLIP", variant="list", seeds=(-1,)
     )
-    pair = aggregate.Pair(aggregate.Side("TACO"), aggregate.Side("A-FC-CLIP", "list", "specific"))
-    row = aggregate.intervals(frame_of(rows, tmp_path, "semantic"), (pair,), draws=500).iloc[0]
+    pair = comparisons.Pair(comparisons.Side("TACO"), comparisons.Side("A-FC-CLIP", "list", "specific"))
+    row = comparisons.intervals(frame_of(rows, tmp_path, "semantic"), (pair,), draws=500).iloc[0]
     assert row["metric"] == "mIoU by image"
     assert row["low"] > 0
     assert (row["n_seeds_a"], row["n_seeds_b"]) == (3, 1)
@@ -394,10 +394,10 @@ def test_intervals_of_semantic_tasks_by_image(tmp_path):
 
 def test_a_comparison_that_a_task_must_hold_is_not_dropped(tmp_path):
     with pytest.raises(aggregate.AggregateError, match="U only"):
-        aggregate.intervals(frame_of(binary_rows(), tmp_path), (PAIR,))
+        comparisons.intervals(frame_of(binary_rows(), tmp_path), (PAIR,))
     elsewhere = frame_of(binary_rows("ms3"), tmp_path)
     with pytest.raises(aggregate.AggregateError, match="no comparison"):
-        aggregate.intervals(elsewhere, (PAIR,))
+        comparisons.intervals(elsewhere, (PAIR,))
 
 
 def test_the_papers_comparisons_are_made_with_the_tasks_default_bank(tmp_path):
@@ -406,7 +406,7 @@ def test_the_papers_comparisons_are_made_with_the_tasks_default_bank(tmp_path):
     rows += binary_rows(method="U only", variant="shuffled audio", skill=0.1)
     rows += binary_rows(method="A-FC-CLIP", variant="list", bank="specific", seeds=(-1,))
     rows += binary_rows(bank="specific", skill=0.9)
-    found = aggregate.intervals(frame_of(rows, tmp_path), draws=200)
+    found = comparisons.intervals(frame_of(rows, tmp_path), draws=200)
     sides = found[["method_a", "variant_a", "word_bank_a", "method_b", "variant_b", "word_bank_b"]]
     assert sides.to_numpy().tolist() == [
         ["TACO", "proposed", "general", "TACO", "shuffled audio", "general"],

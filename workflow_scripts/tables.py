@@ -4,7 +4,7 @@ import json
 
 from job import run
 
-from taco import aggregate, extended, negatives, printing, runtime, tables
+from taco import aggregate, comparisons, extended, negatives, printing, runtime, tables
 from taco.cache import open_cache
 
 
@@ -41,7 +41,7 @@ def main(snakemake):
         frame = tables.build(summary, tables.SPECS[name], reported, suite)
         notes = [*(reported.notes.get(name, ()) if reported else ()), *conventions.notes()]
         write_table(snakemake.output, frame, printing.table_page(frame, suite, notes))
-    compared = aggregate.intervals(rows, draws=settings["bootstrap_samples"], seed=config["seed"])
+    compared = comparisons.intervals(rows, draws=settings["bootstrap_samples"], seed=config["seed"])
     compared = tables.intervals(compared, suite)
     write_table(snakemake.output, compared, printing.intervals_page(compared, suite))
     write_extended(snakemake.output, rows, config, settings["thresholds"])
