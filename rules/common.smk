@@ -15,6 +15,7 @@ try:
 except (suites.ConfigError, runtime.OutputError) as error:
     raise WorkflowError(str(error)) from None
 
+BANKS = {name: suites.bank(config, name) for name in config["banks"]}
 TABLES = [*config["tables"]["which"], "intervals", "extended", "negatives"]
 
 

@@ -116,7 +116,7 @@ rule gallery:
         examples=expand("results/{{suite}}/examples/{task}.h5", task=config["tasks"]),
         text="results/{suite}/text.h5",
         templates=expand(
-            str(ROOT / "taco/templates/{file}"),
+            str(ROOT / "taco/figures/templates/{file}"),
             file=["gallery.html.j2", "sample.html.j2", "gallery.css", "gallery.js"],
         ),
     output:

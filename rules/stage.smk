@@ -50,6 +50,7 @@ rule text:
             dataset=suites.used_datasets(config),
             allow_missing=True,
         ),
+        world="results/{suite}/world" if any(bank["generated"] for bank in BANKS.values()) else [],
         weights=weights("clip", "clap", "fcclip"),
     output:
         "results/{suite}/text.h5",
@@ -67,7 +68,8 @@ rule text:
     params:
         code=digest("text"),
         datasets=[suites.dataset(config, name) for name in suites.used_datasets(config)],
-        settings=settings("suite", "seed", "models", "prompts", "banks", "device"),
+        banks=BANKS,
+        settings=settings("suite", "seed", "models", "prompts", "device"),
     script:
         "../workflow_scripts/text.py"
 

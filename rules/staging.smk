@@ -5,7 +5,7 @@ and 16 GB that were nearly there would be gone. A file's digest says whether it 
 because the code of staging has changed.
 """
 
-from taco import doctor, sources
+from taco.staging import doctor, sources
 
 SOURCES = sources.read_catalogue(config["staging"]["catalogue"])
 

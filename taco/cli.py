@@ -48,8 +48,8 @@ def doctor(
     quick: Annotated[bool, typer.Option(help="Compare sizes only, read no file.")] = False,
 ) -> None:
     """Say what a suite needs and what is missing; exit 1 where a run would fail."""
-    from taco import doctor as checks
     from taco import suites
+    from taco.staging import doctor as checks
 
     try:
         config = load_config(configfile)
@@ -76,7 +76,9 @@ def score(
     configfile: ConfigFiles = None,
 ) -> None:
     """Score anyone's masks or maps with the very metrics of the tables."""
-    from taco import aggregate, manifest, printing, submission, suites, tables
+    from taco import suites
+    from taco.data import manifest, problems
+    from taco.results import aggregate, printing, submission, tables
 
     try:
         config = load_config(configfile)
@@ -101,7 +103,7 @@ def score(
         submission.write(found, output)
     except (
         aggregate.AggregateError,
-        manifest.ManifestError,
+        problems.ManifestError,
         submission.PredictionError,
         suites.ConfigError,
         tables.TableError,
@@ -123,7 +125,8 @@ def export(
     configfile: ConfigFiles = None,
 ) -> None:
     """Write one run's predictions as files; the run needs evaluation.keep_predictions."""
-    from taco import predictions, suites
+    from taco import suites
+    from taco.data import predictions
 
     try:
         config = load_config(configfile)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 log = logging.getLogger("taco")
@@ -279,6 +280,14 @@ def _tree(path: Path) -> ast.AST:
         ):
             node.body = node.body[1:]
     return tree
+
+
+def generator(seed: int, purpose: str, key: str = "") -> "np.random.Generator":
+    """A random generator of its own for (seed, purpose, key), so that no draw depends on order, batch or shard."""
+    import numpy as np
+
+    words = hashlib.sha256("\0".join((str(int(seed)), purpose, key)).encode()).digest()
+    return np.random.default_rng(np.frombuffer(words, dtype=np.uint32))
 
 
 def provenance(

@@ -209,6 +209,13 @@ def dataset(config: Config, name: str) -> dict[str, Any]:
     return {**generated, **options, "name": name, "root": root, "split": config["split"]}
 
 
+def bank(config: Config, name: str) -> dict[str, Any]:
+    """Return a word bank's source, resolved, and whether the workflow generates it."""
+    options = config["banks"][name]
+    source = options["source"].format(suite=config["suite"])
+    return {"source": source, "generated": options.get("generated", False)}
+
+
 def used_datasets(config: Config) -> list[str]:
     """Names of the datasets that some task uses, in the order of the configuration."""
     used = {task["dataset"] for task in config["tasks"].values()}

@@ -15,125 +15,36 @@ MODULES = sorted((ROOT / "taco").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "workflow_scripts").glob("*.py"))
 RULES = sorted([ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
 
-# What each part may import of the package. `runtime` and `weights` are the floor; nobody may reach upwards.
-FLOOR = {"taco.runtime"}
-ALLOWED = {
-    "taco.runtime": set(),
-    "taco.keys": set(),
-    "taco.weights": FLOOR | {"taco.keys"},
-    "taco.conmf": FLOOR,
-    "taco.metrics": FLOOR,
-    "taco.media": FLOOR,
-    "taco.cache": FLOOR | {"taco.storage"},
-    "taco.storage": set(),
-    "taco.progress": set(),
-    "taco.space": {"taco.suites"},
-    "taco.reading": {"taco.controls", "taco.media"},
-    "taco.suites": FLOOR,
-    "taco.controls": FLOOR,
-    "taco.manifest": FLOOR,
-    "taco.datasets": FLOOR | {"taco.manifest", "taco.media"},
-    "taco.clip": FLOOR | {"taco.weights", "taco.media"},
-    "taco.clap": FLOOR | {"taco.weights", "taco.media"},
-    "taco.fcclip_weights": FLOOR | {"taco.weights"},
-    "taco.fcclip": FLOOR | {"taco.weights", "taco.fcclip_weights", "taco.clip"},
-    "taco.fcclip_detectron2": FLOOR | {"taco.weights", "taco.fcclip_weights", "taco.clip", "taco.fcclip"},
-    "taco.resampling": set(),
-    "taco.stimuli": {"taco.controls"},
-    "taco.sensitivity": {"taco.aggregate", "taco.figures", "taco.pages", "taco.tables"},
-    "taco.verify": {
-        "taco.aggregate",
-        "taco.comparisons",
-        "taco.metrics",
-        "taco.pages",
-        "taco.resampling",
-        "taco.tables",
-    },
-    "taco.costs": {"taco.aggregate", "taco.cache"},
-    "taco.predictions": set(),
-    "taco.aggregate": FLOOR | {"taco.metrics", "taco.predictions"},
-    "taco.comparisons": {"taco.aggregate", "taco.resampling"},
-    "taco.tables": FLOOR | {"taco.aggregate"},
-    "taco.pages": set(),
-    "taco.extended": {"taco.aggregate", "taco.metrics"},
-    "taco.negatives": {"taco.aggregate", "taco.metrics"},
-    "taco.submission": FLOOR | {"taco.aggregate", "taco.datasets", "taco.metrics", "taco.tables"},
-    "taco.printing": {"taco.aggregate", "taco.extended", "taco.negatives", "taco.pages", "taco.tables"},
-    "taco.examples": FLOOR
-    | {
-        "taco.aggregate",
-        "taco.cache",
-        "taco.controls",
-        "taco.manifest",
-        "taco.media",
-        "taco.metrics",
-        "taco.text",
-    },
-    "taco.figures": FLOOR | {"taco.aggregate", "taco.examples", "taco.media", "taco.tables"},
-    "taco.charts": {
-        "taco.aggregate",
-        "taco.examples",
-        "taco.figures",
-        "taco.metrics",
-        "taco.resampling",
-        "taco.tables",
-    },
-    "taco.exhibits": {"taco.aggregate", "taco.charts", "taco.examples", "taco.figures"},
-    "taco.gallery": {
-        "taco.aggregate",
-        "taco.controls",
-        "taco.examples",
-        "taco.figures",
-        "taco.media",
-        "taco.tables",
-    },
-    "taco.sources": FLOOR,
-    "taco.transfers": {"taco.sources"},
-    "taco.archives": {"taco.sources"},
-    "taco.hub": FLOOR | {"taco.archives", "taco.sources", "taco.transfers"},
-    "taco.downloads": {"taco.archives", "taco.hub", "taco.sources", "taco.transfers"},
-    "taco.sounds": FLOOR | {"taco.archives", "taco.downloads", "taco.hub", "taco.sources", "taco.transfers"},
-    "taco.staging": {
-        *("taco.archives", "taco.downloads", "taco.hub", "taco.sounds", "taco.sources", "taco.transfers"),
-    },
-    "taco.doctor": {
-        *(
-            "taco.fcclip_detectron2",
-            "taco.sounds",
-            "taco.sources",
-            "taco.space",
-            "taco.staging",
-            "taco.suites",
-        ),
-    },
-    "taco.text": FLOOR | {"taco.cache", "taco.miniature"},
+# What each wing and each module at the top may import of the package, from the ground up: no arrow runs upwards.
+WINGS = {
+    "runtime": set(),
+    "progress": set(),
+    "suites": set(),
+    "conmf": set(),
+    "metrics": {"runtime"},
+    "cache": {"runtime"},
+    "data": {"runtime", "suites"},
+    "models": {"data", "runtime"},
+    "results": {"cache", "data", "metrics", "runtime"},
+    "method": {"cache", "conmf", "data", "metrics", "models", "progress", "runtime"},
+    "staging": {"data", "models", "runtime", "suites"},
+    "miniature": {"data", "models"},
+    "figures": {"cache", "data", "method", "metrics", "results", "runtime"},
+    "bench": {"cache", "conmf", "data", "method", "metrics", "models", "runtime", "suites"},
+    "cli": None,
 }
+# Whatever imports one of these must not load torch.
 WITHOUT_TORCH = (
-    "aggregate",
-    "charts",
-    "comparisons",
-    "controls",
-    "costs",
-    "datasets",
-    "examples",
-    "exhibits",
-    "extended",
-    "figures",
-    "gallery",
-    "manifest",
-    "metrics",
-    "negatives",
-    "pages",
-    "predictions",
-    "printing",
-    "resampling",
-    "runtime",
-    "sensitivity",
-    "space",
-    "submission",
-    "suites",
-    "tables",
+    *("cache", "cli", "figures", "metrics", "progress", "results", "runtime", "staging", "suites"),
+    *("data.datasets", "data.manifest", "data.media", "data.predictions", "data.problems"),
+    *("method.controls", "method.text", "models.backends", "miniature.writer"),
 )
+ONLY_IN = {
+    "matplotlib": {"figures"},
+    "seaborn": {"figures"},
+    "pyarrow": {"data", "results"},
+    "h5py": {"cache"},
+}
 
 
 def name_of(path):
@@ -161,22 +72,57 @@ def test_the_package_knows_neither_snakemake_nor_scripts(path):
     assert not scripts & set(libraries(tree_of(path)))
 
 
+def wing_of(name):
+    """``taco.data.manifest`` → ``data``; "" for the package itself."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def test_every_wing_has_its_place():
+    assert {wing_of(name_of(path)) for path in MODULES} - {""} == set(WINGS)
+
+
+def test_the_order_of_the_wings_has_no_circle():
+    below = set()
+    for wing, allowed in WINGS.items():
+        assert (allowed or set()) <= below, f"{wing} stands below {(allowed or set()) - below}"
+        below.add(wing)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_imports_only_what_lies_below(path):
+def test_no_arrow_runs_upwards(path):
     name = name_of(path)
-    owner = ".".join(name.split(".")[:2])
-    if owner not in ALLOWED:
-        return
-    used = {".".join(module.split(".")[:2]) for module in imported_modules(tree_of(path), ROOT, "taco", name)}
-    assert used - {"taco", owner} <= ALLOWED[owner]
+    allowed = WINGS.get(wing_of(name), set())
+    used = {wing_of(other) for other in imported_modules(tree_of(path), ROOT, "taco", name)}
+    if allowed is not None:
+        assert used - {"", wing_of(name)} <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_libraries_stay_in_their_wings(path):
+    found = set(libraries(tree_of(path)))
+    for library, wings in ONLY_IN.items():
+        assert library not in found or wing_of(name_of(path)) in wings | {"bench"}, library
+
+
+@pytest.mark.parametrize("wing", sorted(wing for wing in WINGS if (ROOT / "taco" / wing).is_dir()))
+def test_a_wing_says_in_five_lines_what_it_takes_and_gives(wing):
+    text = ast.get_docstring(tree_of(ROOT / "taco" / wing / "__init__.py"))
+    assert text and len(text.split("\n\n")[0].splitlines()) <= 5
+    assert re.search(r"\btakes?\b", text, re.IGNORECASE) and re.search(r"\bgives?\b", text, re.IGNORECASE)
+
+
+def test_tests_mirror_the_package():
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        folder = path.relative_to(ROOT / "tests").parent
+        assert folder == Path() or (ROOT / "taco" / folder).is_dir(), path
 
 
 @pytest.mark.parametrize(
     ("script", "module"),
     [
-        ("manifest", "taco.datasets"),
+        ("manifest", "taco.data.datasets"),
         ("world", "taco.miniature.writer"),
-        ("features", "taco.media"),
+        ("features", "taco.data.media"),
         ("score", "taco.metrics"),
     ],
 )
@@ -187,11 +133,6 @@ def test_a_stages_digest_reaches_what_it_uses(script, module):
             seen.add(name)
             pending.append((tree_of(module_path(name, ROOT)), name))
     assert module in seen
-
-
-def test_every_module_that_the_rules_name_exists():
-    for name in ALLOWED:
-        assert any(name_of(path) == name for path in MODULES), name
 
 
 def test_no_module_imports_itself_in_a_circle():
@@ -277,8 +218,13 @@ def test_light_modules_do_not_load_torch():
     # One process for all: the first that loads torch is named.
     script = (
         "import importlib, sys\n"
-        "for name in sys.argv[1:]:\n"
-        "    importlib.import_module('taco.' + name)\n"
+        "import pkgutil\n"
+        "def modules(name):\n"
+        "    found = importlib.import_module(name)\n"
+        "    yield name\n"
+        "    for part in pkgutil.iter_modules(getattr(found, '__path__', []), name + '.'): yield from modules(part.name)\n"
+        "for top in sys.argv[1:]:\n"
+        "  for name in modules('taco.' + top):\n"
         "    if 'torch' in sys.modules: sys.exit(name + ' loads torch')\n"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from taco import suites
-from taco.aggregate import TASKS
+from taco.metrics.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = ROOT / "config/schemas/config.schema.yaml"
@@ -281,7 +281,7 @@ def test_without_null_nothing_is_left_out(config):
 
 
 def test_tables_and_figures_need_the_tasks_that_they_show(config):
-    from taco.tables import SPECS
+    from taco.results.tables import SPECS
 
     for name, spec in SPECS.items():
         assert suites.TABLE_TASKS[name] == {task for task, _ in spec.columns}

@@ -199,8 +199,15 @@ def test_the_digest_of_a_real_stage_follows_its_modules():
 
     tree = ast.parse((ROOT / "workflow_scripts/factorize.py").read_text())
     names = runtime.imported_modules(tree, ROOT, "taco")
-    assert {"taco", "taco.cache", "taco.conmf", "taco.manifest", "taco.runtime", "taco.text"} <= names
-    assert "taco.tables" not in names
+    assert {
+        "taco",
+        "taco.cache.hdf5",
+        "taco.conmf",
+        "taco.data.manifest",
+        "taco.runtime",
+        "taco.method.text",
+    } <= names
+    assert "taco.results.tables" not in names
 
 
 # ---------------------------------------------------------------- provenance

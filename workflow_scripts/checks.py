@@ -12,9 +12,13 @@ from rich.markdown import Markdown
 from score import read_proposals
 from torch.nn import functional as F
 
-from taco import aggregate, datasets, fcclip, manifest, runtime, tables, verify, weights
-from taco.cache import open_cache
-from taco.text import CLASSES, Text
+from taco import runtime
+from taco.cache.hdf5 import open_cache
+from taco.data import datasets, manifest
+from taco.method.text import CLASSES, Text
+from taco.metrics.tasks import TASKS
+from taco.models import fcclip, weights
+from taco.results import aggregate, tables, verify
 
 log = logging.getLogger("taco")
 FACTORS = (
@@ -135,7 +139,7 @@ def all_checks(params, inputs):
     for task, part in rows.groupby("task", sort=False):
         n_labels = len(text.labels(part["dataset"].iloc[0], CLASSES).names)
         heard = verify.heard_classes(part, n_labels)
-        yield verify.zero_shot_check(aggregate.TASKS[task].title, "CLAP names what is heard", *heard)
+        yield verify.zero_shot_check(TASKS[task].title, "CLAP names what is heard", *heard)
     yield from verify.comparison_checks(rows)
     if params.settings["tables"]["reported"]:
         reported = tables.load_reported(params.settings["tables"]["reported"])

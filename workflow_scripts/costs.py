@@ -2,7 +2,8 @@
 
 from job import run
 
-from taco import costs, printing, runtime
+from taco import runtime
+from taco.results import costs, printing
 
 
 def main(snakemake):

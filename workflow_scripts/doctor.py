@@ -8,7 +8,7 @@ from pathlib import Path
 from job import run
 from rich.console import Console
 
-from taco import doctor
+from taco.staging import doctor
 
 log = logging.getLogger("taco")
 

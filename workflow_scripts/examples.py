@@ -8,9 +8,12 @@ from job import run
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from taco import datasets, evaluate, fcclip, manifest, runtime
-from taco.cache import CacheWriter, open_cache
-from taco.text import CLASSES, Text
+from taco import runtime
+from taco.cache.hdf5 import CacheWriter, open_cache
+from taco.data import datasets, manifest
+from taco.method import evaluate
+from taco.method.text import CLASSES, Text
+from taco.models import fcclip
 
 KINDS = ("features", "proposals", "factors", "factors")
 

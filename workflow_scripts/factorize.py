@@ -8,11 +8,13 @@ import torch
 from job import clock, run
 from tqdm import tqdm
 
-from taco import manifest, runtime, stimuli
-from taco.cache import CacheWriter, open_cache
+from taco import runtime
+from taco.cache.hdf5 import CacheWriter, open_cache
 from taco.conmf import Anchors, CoNMF, Settings
-from taco.controls import shuffled_samples
-from taco.text import Text
+from taco.data import manifest
+from taco.method import stimuli
+from taco.method.controls import shuffled_samples
+from taco.method.text import Text
 
 log = logging.getLogger("taco")
 STORED_AS = {

@@ -2,8 +2,10 @@
 
 from job import clock, run
 
-from taco import features, manifest, runtime
-from taco.cache import CacheWriter
+from taco import runtime
+from taco.cache.hdf5 import CacheWriter
+from taco.data import manifest
+from taco.method import features
 
 
 def main(snakemake):

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from job import run
 
-from taco import aggregate, exhibits, figures
-from taco.aggregate import TASKS
-from taco.cache import open_cache
-from taco.examples import open_sources
+from taco.cache.hdf5 import open_cache
+from taco.figures import drawing, exhibits
+from taco.figures.examples import open_sources
+from taco.metrics.tasks import TASKS
+from taco.results import aggregate
 
 log = logging.getLogger("taco")
 
@@ -61,7 +62,7 @@ def main(snakemake):
         )
         for name in params.settings["figures"]["which"]:
             paths = [path for path in snakemake.output if path.rsplit("/", 1)[1].rsplit(".", 1)[0] == name]
-            figures.save(exhibits.FIGURES[name](evidence), paths)
+            drawing.save(exhibits.FIGURES[name](evidence), paths)
             log.info("%s drawn", name)
 
 

@@ -5,8 +5,9 @@ from contextlib import ExitStack
 
 from job import run
 
-from taco import aggregate, gallery
-from taco.examples import open_sources
+from taco.figures import gallery
+from taco.figures.examples import open_sources
+from taco.results import aggregate
 
 log = logging.getLogger("taco")
 

@@ -4,7 +4,7 @@ import logging
 
 from job import run
 
-from taco import datasets, manifest
+from taco.data import datasets, manifest
 
 log = logging.getLogger("taco")
 

@@ -5,12 +5,15 @@ from contextlib import ExitStack
 import torch
 from job import run
 
-from taco import datasets, evaluate, fcclip, manifest, runtime
-from taco.aggregate import write_rows
-from taco.cache import open_cache
+from taco import runtime
+from taco.cache.hdf5 import open_cache
+from taco.data import datasets, manifest
+from taco.data.reading import ahead
+from taco.method import evaluate
+from taco.method.text import CLASSES, Text
+from taco.models import fcclip
 from taco.progress import progress
-from taco.reading import ahead
-from taco.text import CLASSES, Text
+from taco.results.aggregate import write_rows
 
 
 def open_factors(stack, paths, runs, variants, expect):

@@ -3,7 +3,10 @@
 import pandas as pd
 from job import run
 
-from taco import figures, runtime, sensitivity
+from taco import runtime
+from taco.figures.drawing import save
+from taco.figures.sensitivity import figure
+from taco.results import sensitivity
 
 
 def main(snakemake):
@@ -18,7 +21,7 @@ def main(snakemake):
         path.write_text(page.markdown(), encoding="utf-8")
     with runtime.atomic_write(outputs.tex) as path:
         path.write_text(page.latex(), encoding="utf-8")
-    figures.save(sensitivity.figure(frame, suite), [outputs.png, outputs.pdf])
+    save(figure(frame, suite), [outputs.png, outputs.pdf])
 
 
 if __name__ == "__main__":

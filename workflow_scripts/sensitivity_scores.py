@@ -11,10 +11,13 @@ from job import run
 from score import read_proposals
 from tqdm import tqdm
 
-from taco import aggregate, datasets, evaluate, manifest, runtime, sensitivity
-from taco.cache import open_cache
+from taco import runtime
+from taco.cache.hdf5 import open_cache
 from taco.conmf import CoNMF, Settings
-from taco.text import CLASSES, Text
+from taco.data import datasets, manifest
+from taco.method import evaluate
+from taco.method.text import CLASSES, Text
+from taco.results import aggregate, sensitivity
 
 log = logging.getLogger("taco")
 

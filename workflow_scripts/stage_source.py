@@ -6,12 +6,12 @@ from pathlib import Path
 
 from job import run
 
-from taco import staging
+from taco.staging import bring
 
 
 def main(snakemake):
-    settings = staging.Settings.of(snakemake.params.staging or {})
-    done = staging.stage(snakemake.params.source, settings)
+    settings = bring.Settings.of(snakemake.params.staging or {})
+    done = bring.stage(snakemake.params.source, settings)
     Path(snakemake.output[0]).write_text(json.dumps(asdict(done), indent=2) + "\n", encoding="utf-8")
 
 

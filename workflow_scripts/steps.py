@@ -8,10 +8,13 @@ import torch
 from factorize import anchors_of, read_tokens
 from job import run
 
-from taco import datasets, evaluate, fcclip, features, manifest, runtime
-from taco.cache import open_cache
+from taco import runtime
+from taco.cache.hdf5 import open_cache
 from taco.conmf import CoNMF, Settings
-from taco.text import CLASSES, Text
+from taco.data import datasets, manifest
+from taco.method import evaluate, features
+from taco.method.text import CLASSES, Text
+from taco.models import fcclip
 
 TASK, METRIC = "ade_sp", "mAP"
 FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)

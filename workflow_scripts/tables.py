@@ -4,8 +4,9 @@ import json
 
 from job import run
 
-from taco import aggregate, comparisons, extended, negatives, printing, runtime, tables
-from taco.cache import open_cache
+from taco import runtime
+from taco.cache.hdf5 import open_cache
+from taco.results import aggregate, comparisons, extended, negatives, printing, tables
 
 
 def write_table(outputs, frame, page):

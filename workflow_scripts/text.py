@@ -2,8 +2,9 @@
 
 from job import run
 
-from taco import features, runtime, stimuli, text
-from taco.datasets import class_names
+from taco import runtime
+from taco.data.datasets import class_names
+from taco.method import features, stimuli, text
 
 
 def banks_of(datasets, banks):
@@ -33,7 +34,7 @@ def main(snakemake):
     constants = text.model_constants(models.clip, models.clap, models.fcclip)
     text.write(
         snakemake.output[0],
-        banks_of(snakemake.params.datasets, settings["banks"]),
+        banks_of(snakemake.params.datasets, snakemake.params.banks),
         settings["prompts"],
         models.clip,
         models.clap,

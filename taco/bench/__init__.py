@@ -1,1 +1,4 @@
-"""``taco bench``: speed of the heavy parts, against a baseline of the same run. A module for each part."""
+"""``taco bench``: speed of the heavy parts. Takes a device and sizes; gives times, and ratios to a baseline of the same run.
+
+A module for each part.
+"""

@@ -18,10 +18,10 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from taco import fcclip
 from taco.bench import measure
-from taco.cache import Cache, CacheWriter, open_cache
-from taco.storage import COMPRESSION, COMPRESSIONS, STORAGES
+from taco.cache.hdf5 import Cache, CacheWriter, open_cache
+from taco.cache.storage import COMPRESSION, COMPRESSIONS, STORAGES
+from taco.models import fcclip
 
 CACHE_NOTES = """\
 Full-size samples, 2 cores shared with others: processor time, not the clock's. Checksum and decoding included. Six samples each:
@@ -37,7 +37,7 @@ Full-size samples, 2 cores shared with others: processor time, not the clock's. 
   upsampled. Even steps between +-16: 7 and 24 %, 0.035 and 0.06; +-32: 0.5 and 0.6 %, 0.018 and 0.020. Logarithmic steps to +-32,
   knee 2: 0.6 and 0.7 %, 0.012 and 0.012, IoU of maps cut at half 0.999. Chosen: the last.
 - Reading, 43 to 50 ms on one core, is ahead of the decoding of one image with nine runs at 4 ms each and their scores, when a thread
-  does it meanwhile (`taco.reading.ahead`): HDF5, zstd and SHA-256 release the interpreter's lock.
+  does it meanwhile (`taco.data.reading.ahead`): HDF5, zstd and SHA-256 release the interpreter's lock.
 """
 
 
@@ -88,7 +88,7 @@ def caches(
     output: Path | None = None,
     console: Console | None = None,
 ) -> dict:
-    """Write and read caches of synthetic full-size samples; times are of writing and reading through `taco.cache`.
+    """Write and read caches of synthetic full-size samples; times are of writing and reading through `taco.cache.hdf5`.
 
     Files are read right after they are written, so the page cache serves them: the rates are the processor's, checksums
     included, and no disk's.
@@ -100,7 +100,7 @@ def caches(
     others : int
         With every other one.
     compressions, storages : sequence of str
-        Of `taco.storage`.
+        Of `taco.cache.storage`.
     sizes : Sizes, optional
         The paper's by default.
     folder : path, optional
@@ -136,11 +136,11 @@ def caches(
 
 
 def sample(index: int, sizes: Sizes) -> dict[str, np.ndarray]:
-    """Draw a sample's arrays, as `taco.features` would cache them.
+    """Draw a sample's arrays, as `taco.method.features` would cache them.
 
     Mask logits are what a Mask2Former makes, query times pixel features, from smooth features with texture down to
     single pixels; their mean and deviation (-14, 7.4) are those of the miniature suite's trained proposals, whose
-    compressed size the same construction meets at their resolution (`tests/test_bench_caches.py`). Tokens are clamped
+    compressed size the same construction meets at their resolution (`tests/bench/test_caches.py`). Tokens are clamped
     sums of a few directions and noise.
     """
     g = torch.Generator().manual_seed(index)

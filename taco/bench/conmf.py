@@ -315,7 +315,7 @@ def _gates(ways: Sequence[str], tokens: str | Path | None, device: str) -> list[
 
 def _reference() -> ModuleType:
     """The plain versions, which live with the tests."""
-    path = Path(__file__).resolve().parents[2] / "tests" / "reference_conmf.py"
+    path = Path(__file__).resolve().parents[2] / "tests/support/reference_conmf.py"
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: the baselines live with the tests; run from a checkout, or ask for no baselines"

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from taco.cache import open_cache
+from taco.cache.hdf5 import open_cache
 from taco.conmf import Anchors, CoNMF, Initial, Result, Settings
-from taco.text import Text
+from taco.method.text import Text
 
 MARGIN = 1e-4
 # At most this relative difference of the last objective; at least these shares of equal k*, and mean IoU of the maps.

@@ -24,12 +24,15 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from taco import clap, clip, evaluate, fcclip, features, reading, suites
+from taco import suites
 from taco.bench import measure
 from taco.bench.conmf import Size, problem
-from taco.cache import CacheWriter, open_cache
+from taco.cache.hdf5 import CacheWriter, open_cache
 from taco.conmf import CoNMF, Settings
-from taco.text import Labels
+from taco.data import reading
+from taco.method import evaluate, features
+from taco.method.text import Labels
+from taco.models import clap, clip, fcclip
 
 log = logging.getLogger("taco")
 

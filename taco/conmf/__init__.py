@@ -1,6 +1,6 @@
-"""Penalised soft co-factorization of image and audio tokens: one batched solver for CPU and CUDA.
+"""Soft co-NMF (Sec. 3). Takes image and audio tokens and anchors; gives activations, factors, k* and cross-entropies.
 
-It needs nothing but torch and nothing of this package, and works on tensors only (no files).
+One batched solver for CPU and CUDA. It needs nothing but torch and nothing of this package, and works on tensors only (no files).
 """
 
 from .settings import Anchors, CoNMFError, Initial, Projection, Result, Settings

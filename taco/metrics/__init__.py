@@ -1,8 +1,8 @@
-"""Scores of one image, and how scores of many images become a metric: numpy only, no files.
+"""Scores. Takes a map and its truth; gives a row of counts, and of many rows a metric. NumPy only, no files.
 
 A map is scored once into a **row** of small integers (counts), and every metric is computed from
 rows. Counts are sums over pixels and rows are kept per sample, so any split of the work over shards
-gives the same numbers as one pass, bit for bit (`taco.aggregate` sorts rows by sample before it sums).
+gives the same numbers as one pass, bit for bit (`taco.results.aggregate` sorts rows by sample before it sums).
 
 Row schema
 ----------
@@ -52,7 +52,7 @@ Comparisons
 -----------
 Maps and thresholds are compared **in float32**, as the authors' tensors are: a pixel that equals
 ``float32(0.05)`` is not above the threshold 0.05. All values here are fractions; percent belongs to
-`taco.tables`.
+`taco.results.tables`.
 """
 
 from .binary import (

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-import taco.clap
-import taco.clip
-import taco.fcclip
+import taco.models.clap
+import taco.models.clip
+import taco.models.fcclip
 from taco.miniature import scenes, sounds, vocabulary
 from taco.miniature.training import ARCHITECTURES, WORLD_SEED, TrainingSettings, sample_names
 
@@ -35,7 +35,7 @@ class Gate:
 
 
 def specs(folder: str | Path, settings: TrainingSettings) -> dict[str, dict]:
-    """The three models' specs for `taco.clip.load` and its like, for weights in `folder`."""
+    """The three models' specs for `taco.models.clip.load` and its like, for weights in `folder`."""
     folder = Path(folder)
     common = {
         name: {
@@ -61,7 +61,7 @@ def anchors(encode: Callable, names, prompt: str) -> torch.Tensor:
     return F.normalize(encode([prompt.format(label=name) for name in names]), dim=-1)
 
 
-def clip_gates(clip: taco.clip.FrozenCLIP, per_class: int = 20) -> list[Gate]:
+def clip_gates(clip: taco.models.clip.FrozenCLIP, per_class: int = 20) -> list[Gate]:
     """Zero-shot accuracy on single objects, and dense arg-max accuracy inside masks over chance."""
     names = vocabulary.SOUNDING + vocabulary.SILENT
     texts = anchors(clip.encode_text, names, vocabulary.IMAGE_PROMPT)
@@ -96,7 +96,7 @@ def clip_gates(clip: taco.clip.FrozenCLIP, per_class: int = 20) -> list[Gate]:
     ]
 
 
-def clap_gates(clap: taco.clap.FrozenCLAP, snr_db=(-8.0, 2.0), per_class: int = 40) -> list[Gate]:
+def clap_gates(clap: taco.models.clap.FrozenCLAP, snr_db=(-8.0, 2.0), per_class: int = 40) -> list[Gate]:
     """Top-1 accuracy of clamped tokens, clean and at the default signal-to-noise ratio."""
     names = vocabulary.SOUNDING
     texts = anchors(clap.encode_text, names, vocabulary.SOUND_PROMPT)
@@ -127,7 +127,7 @@ def clap_gates(clap: taco.clap.FrozenCLAP, snr_db=(-8.0, 2.0), per_class: int = 
     return gates
 
 
-def fcclip_gates(fcclip: taco.fcclip.FCCLIP, count: int = 120) -> list[Gate]:
+def fcclip_gates(fcclip: taco.models.fcclip.FCCLIP, count: int = 120) -> list[Gate]:
     """Mask-IoU of the best proposal for each object."""
     clip, best = fcclip.clip, []
     for index in range(count):
@@ -136,7 +136,7 @@ def fcclip_gates(fcclip: taco.fcclip.FCCLIP, count: int = 120) -> list[Gate]:
         scene = scenes.sample_scene(rng, sounding=sounding, silent=silent, size=clip.image_size)
         image, masks = scenes.render(scene)
         pixels, sizes = clip.prepare([image])
-        proposals = taco.fcclip.soft_masks(fcclip.propose(clip.pyramid(pixels), sizes)) > 0.5
+        proposals = taco.models.fcclip.soft_masks(fcclip.propose(clip.pyramid(pixels), sizes)) > 0.5
         for mask in torch.from_numpy(masks):
             intersection = (proposals & mask).sum((-1, -2))
             union = (proposals | mask).sum((-1, -2))
@@ -154,9 +154,9 @@ def fcclip_gates(fcclip: taco.fcclip.FCCLIP, count: int = 120) -> list[Gate]:
 def measure(folder: str | Path, settings: TrainingSettings) -> list[Gate]:
     """Measure every gate for the weights in `folder`."""
     spec = specs(folder, settings)
-    clip = taco.clip.load(spec["clip"])
-    gates = clip_gates(clip) + clap_gates(taco.clap.load(spec["clap"]))
-    return gates + fcclip_gates(taco.fcclip.load(spec["fcclip"], clip))
+    clip = taco.models.clip.load(spec["clip"])
+    gates = clip_gates(clip) + clap_gates(taco.models.clap.load(spec["clap"]))
+    return gates + fcclip_gates(taco.models.fcclip.load(spec["fcclip"], clip))
 
 
 def require(gates: list[Gate]) -> None:

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-import taco.clap
-import taco.clip
-import taco.fcclip
+import taco.models.clap
+import taco.models.clip
+import taco.models.fcclip
 from taco.miniature import scenes, sounds, vocabulary
 
 log = logging.getLogger("taco")
@@ -279,17 +279,17 @@ def train_clip(output: str | Path, settings: TrainingSettings) -> None:
     """Train CLIP on images and captions; writes ``clip.safetensors``."""
     folder = prepare_output(output)
     torch.manual_seed(settings.seed)
-    model = taco.clip.build(ARCHITECTURES["clip"], output_stride=TRAINING_STRIDE)
-    tokenizer = taco.clip.load_tokenizer(ARCHITECTURES["clip"], folder / "tokenizer")
+    model = taco.models.clip.build(ARCHITECTURES["clip"], output_stride=TRAINING_STRIDE)
+    tokenizer = taco.models.clip.load_tokenizer(ARCHITECTURES["clip"], folder / "tokenizer")
     pool = [training_scene(i, settings.image_size, 1) for i in tqdm(range(settings.clip_scenes), "scenes")]
     images = np.stack([scenes.render(scene)[0] for scene in tqdm(pool, "images")])
-    padding = -settings.image_size % taco.clip.PADDING_MULTIPLE
+    padding = -settings.image_size % taco.models.clip.PADDING_MULTIPLE
 
     def loss_of(rng: Generator, progress: float) -> Tensor:
         rows = rng.permutation(len(pool))[: settings.clip_batch]
         captions = [scenes.describe(rng, pool[i]) for i in rows]
         captions += unrelated_captions(rng, settings.unrelated_texts, vocabulary.IMAGE_PROMPT)
-        pixels = taco.clip.normalise(torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float())
+        pixels = taco.models.clip.normalise(torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float())
         pixels = F.pad(pixels, (0, padding, 0, padding))
         with torch.autocast("cpu", torch.bfloat16):
             items, texts = (
@@ -310,8 +310,8 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> None:
     """
     folder = prepare_output(output)
     torch.manual_seed(settings.seed + 1)
-    model = taco.clap.build(ARCHITECTURES["clap"])
-    tokenizer = taco.clap.load_tokenizer(folder / "tokenizer")
+    model = taco.models.clap.build(ARCHITECTURES["clap"])
+    tokenizer = taco.models.clap.load_tokenizer(folder / "tokenizer")
     easy = settings.clap_sounds // 4
     pool = [
         training_sound(i, settings.sample_rate, settings.window, 2, easy=i < easy)
@@ -327,8 +327,8 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> None:
         gain = torch.from_numpy(10 ** rng.uniform(-0.6, 0.1, (len(rows), 1))).float()
         shift = int(rng.integers(waves.shape[1]))
         batch = gain * torch.from_numpy(np.roll(waves[rows], shift, axis=1))
-        tokens, pooled = taco.clap.audio_tokens(model, batch)
-        texts = model.caption_encoder(taco.clap.tokenize(tokenizer, captions, length))
+        tokens, pooled = taco.models.clap.audio_tokens(model, batch)
+        texts = model.caption_encoder(taco.models.clap.tokenize(tokenizer, captions, length))
         project, scale = (
             model.audio_encoder.projection,
             model.logit_scale.exp().clamp(max=100),
@@ -347,7 +347,7 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> None:
     train(folder, "clap", model, loss_of, settings)
 
 
-def mask_loss_config(head: taco.fcclip.FCCLIPHead, classes: int):
+def mask_loss_config(head: taco.models.fcclip.FCCLIPHead, classes: int):
     """transformers' own Mask2Former loss, at the head's sizes."""
     from transformers import Mask2FormerConfig
     from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
@@ -367,9 +367,9 @@ def train_fcclip(output: str | Path, settings: TrainingSettings) -> None:
         "tokenizer": folder / "tokenizer",
         "image_size": settings.image_size,
     }
-    clip = taco.clip.load(spec)
+    clip = taco.models.clip.load(spec)
     torch.manual_seed(settings.seed + 2)
-    head = taco.fcclip.build(ARCHITECTURES["fcclip"], clip)
+    head = taco.models.fcclip.build(ARCHITECTURES["fcclip"], clip)
     classes = vocabulary.SOUNDING + vocabulary.SILENT
     texts = F.normalize(
         clip.encode_text([vocabulary.IMAGE_PROMPT.format(label=name) for name in classes]),

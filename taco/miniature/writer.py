@@ -127,6 +127,9 @@ def write_world(root: Path, settings: WorldSettings | Mapping) -> None:
     _write_ms3(partial / "ms3", settings)
     _write_avss(partial / "avss", settings)
     _write_ade(partial / "ade", settings)
+    # The general word bank, in the columns of AudioSet's list.
+    bank = ((number, f"/t/{number:03d}", name) for number, name in enumerate(vocabulary.general_bank()))
+    _save_table(partial / "class_labels_indices.csv", ("index", "mid", "display_name"), bank)
     (partial / "world.json").write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
     if root.exists():
         root.rename(old)

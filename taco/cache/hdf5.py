@@ -1,0 +1,335 @@
+"""HDF5 caches between stages: one array per sample and name, checked when opened, whole or absent.
+
+Layout: each dataset has the shape [S, ...] over the file's S samples, with one sample per chunk,
+compressed as `taco.cache.storage` says. The file's attributes say what it is (``schema``, ``kind``), what made it
+(digests, preprocessing, given by the caller), which samples it holds and which datasets lie in fewer bits than they
+are read in. ``sha256/<name>`` holds the digest of each sample as it is stored; a digest over attributes,
+sample ids and those is checked when the file is opened, a sample's own when it is read, so that a file is read
+once. A name may have a path (``general/clip``).
+
+The file is written under a private temporary name, flushed and renamed, so a killed job leaves nothing
+that could be taken for a result.
+"""
+
+import hashlib
+import json
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, SupportsIndex
+
+import h5py
+import hdf5plugin  # noqa: F401  (registers the filters, for reading too)
+import numpy as np
+
+from taco.cache.storage import COMPRESSION, COMPRESSIONS, STORAGES, Logarithmic
+from taco.runtime import digest, partial_path, publish
+
+SCHEMA = 2
+KINDS = ("features", "proposals", "text", "factors", "examples")
+REMEDY = "Delete it and run again."
+
+
+class CacheError(RuntimeError):
+    """A cache file is missing, damaged, of another schema or kind, or made from something else."""
+
+
+class CacheWriter:
+    """Write a cache file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to make; its folder is made if need be.
+    kind : {"features", "proposals", "text", "factors", "examples"}
+    sample_ids : sequence of str
+        Unique; their order is the order of the first axis.
+    attributes : mapping
+        JSON-like values that describe what made the file. ``open_cache`` can ask for them.
+    storage : mapping of str to str, optional
+        Datasets that lie on disk in other numbers than they are put and read in, with a key of
+        `taco.cache.storage.STORAGES`. Recorded in the attribute ``storage``.
+    compression : str
+        Key of `taco.cache.storage.COMPRESSIONS`.
+
+    Examples
+    --------
+    >>> with CacheWriter(path, "features", ["a", "b"], {"dataset": "s4"}) as writer:  # doctest: +SKIP
+    ...     writer.put("image_tokens", 0, tokens)
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        kind: str,
+        sample_ids: Sequence[str],
+        attributes: Mapping[str, Any],
+        *,
+        storage: Mapping[str, str] | None = None,
+        compression: str = COMPRESSION,
+    ):
+        if kind not in KINDS:
+            raise ValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}")
+        if not sample_ids or len(set(sample_ids)) != len(sample_ids):
+            raise ValueError(f"{path}: sample ids must be present and unique, found {len(sample_ids)}")
+        self.path = Path(path)
+        self.sample_ids = list(sample_ids)
+        self.attributes = {**attributes, "schema": SCHEMA, "kind": kind, "storage": dict(storage or {})}
+        self._storage = {name: STORAGES[key] for name, key in (storage or {}).items()}
+        self._compression = COMPRESSIONS[compression]
+        self._digests: dict[str, list[bytes | None]] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial = partial_path(self.path)
+            self._file = h5py.File(self._partial, "w", locking=False)
+        except OSError as error:
+            raise CacheError(
+                f"{self.path}: expected a folder that can be written to, found: {error}. "
+                "Change its permissions or free some space."
+            ) from error
+        return self
+
+    def put(self, name: str, index: int, array: Any) -> None:
+        """Store one sample's array.
+
+        Parameters
+        ----------
+        name : str
+            Dataset; made when first put, with this array's shape and dtype.
+        index : int
+            Position of the sample in ``sample_ids``.
+        array : array_like
+            Numbers, booleans, or strings (stored as UTF-8 bytes). All samples of a name share shape and dtype.
+        """
+        array = np.asarray(array)
+        if array.dtype.kind in "UO":
+            array = np.char.encode(array.astype(str), "utf-8")
+        if storage := self._storage.get(name):
+            array = storage.encode(array)
+        if name not in self._digests:
+            self._create(name, array)
+        dataset = self._file[name]
+        if dataset.shape[1:] != array.shape or dataset.dtype != array.dtype:
+            raise ValueError(
+                f"{self.path}: {name}[{index}] must be {dataset.dtype}{list(dataset.shape[1:])}, "
+                f"as its first sample was, not {array.dtype}{list(array.shape)}"
+            )
+        array = np.ascontiguousarray(array)
+        dataset[index] = array
+        self._digests[name][index] = hashlib.sha256(array.tobytes()).digest()
+
+    def _create(self, name: str, array: np.ndarray) -> None:
+        shape = (len(self.sample_ids), *array.shape)
+        # HDF5 filters want at least one byte per chunk; scalars and empty arrays are too small to compress.
+        options = {"chunks": (1, *array.shape), **self._compression} if array.ndim and array.size else {}
+        self._file.create_dataset(name, shape=shape, dtype=array.dtype, **options)
+        self._digests[name] = [None] * len(self.sample_ids)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+                self._file.close()
+                publish(self._partial, self.path)
+        finally:
+            self._file.close()
+            self._partial.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        """Write checksums and attributes."""
+        tables = {}
+        for name, digests in self._digests.items():
+            missing = [self.sample_ids[i] for i, value in enumerate(digests) if value is None]
+            if missing:
+                raise CacheError(f"{self.path}: {name} was never written for {_some(missing)}")
+            tables[name] = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
+            self._file.create_dataset(f"sha256/{name}", data=tables[name])
+        self._file.attrs["attributes"] = json.dumps(self.attributes, sort_keys=True)
+        # A dataset, as attributes are limited to 64 kB.
+        self._file.create_dataset("sample_ids", data=[i.encode() for i in self.sample_ids])
+        self._file.attrs["datasets"] = json.dumps(sorted(self._digests))
+        self._file.attrs["sha256"] = _header_digest(self.attributes, self.sample_ids, tables)
+
+
+class CachedArray:
+    """One dataset of an open cache: ``array[i]`` reads the sample at position ``i`` as a numpy array, checked."""
+
+    def __init__(self, dataset: h5py.Dataset, storage: Logarithmic | None, digests: np.ndarray | None):
+        self._dataset = dataset
+        self._storage = storage
+        self._digests = digests
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[S, ...] over the file's samples."""
+        return self._dataset.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of what is read."""
+        return np.dtype(np.float16) if self._storage else self._dataset.dtype
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size on disk of all samples."""
+        return self._dataset.id.get_storage_size()
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: SupportsIndex) -> Any:
+        index = operator.index(index)
+        place = f"{self._dataset.file.filename}: sample {index} of {self._dataset.name[1:]}"
+        try:
+            array = self._dataset[index]
+        except OSError as error:
+            raise CacheError(f"{place}: expected readable data, found: {error}. {REMEDY}") from error
+        if self._digests is not None:
+            expected, found = self._digests[index].tobytes(), hashlib.sha256(array.tobytes()).digest()
+            if found != expected:
+                raise CacheError(
+                    f"{place}: expected sha256 {expected.hex()[:12]}, found {found.hex()[:12]}. {REMEDY}"
+                )
+        return self._storage.decode(array) if self._storage else array
+
+
+class Cache:
+    """An open cache. Made by `open_cache`; use it in a ``with`` block or close it.
+
+    Attributes
+    ----------
+    sample_ids : list of str
+    attributes : dict
+    """
+
+    def __init__(
+        self,
+        file: h5py.File,
+        attributes: dict[str, Any],
+        sample_ids: list[str],
+        digests: dict[str, np.ndarray],
+        verify: bool,
+    ):
+        self._file = file
+        self.attributes = attributes
+        self.sample_ids = sample_ids
+        self._digests = digests
+        self._verify = verify
+        self._positions = {sample: i for i, sample in enumerate(sample_ids)}
+
+    def __getitem__(self, name: str) -> CachedArray:
+        if name not in self._digests:
+            raise CacheError(f"{self._file.filename}: no dataset {name!r}; it holds {', '.join(self)}")
+        storage = STORAGES[self.attributes["storage"].get(name, "float16")]
+        return CachedArray(self._file[name], storage, self._digests[name] if self._verify else None)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._digests
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._digests)
+
+    def position(self, sample_id: str) -> int:
+        """Position of a sample on the first axis."""
+        if sample_id not in self._positions:
+            raise CacheError(
+                f"{self._file.filename}: expected sample {sample_id!r}, found {len(self.sample_ids)} others. "
+                "It was made from another manifest: delete it and run again."
+            )
+        return self._positions[sample_id]
+
+    def strings(self, name: str, index: int = 0) -> list[str]:
+        """Read a sample's row of strings."""
+        return [value.decode("utf-8") for value in self[name][index].tolist()]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_cache(
+    path: str | Path, kind: str, expect: Mapping[str, Any] | None = None, *, verify: bool = True
+) -> Cache:
+    """Open a cache file for reading, after checking what it is and what made it.
+
+    Parameters
+    ----------
+    path : str or Path
+    kind : str
+        The kind it must be.
+    expect : mapping, optional
+        Attributes that it must have been written with (model digests, preprocessing, code digest).
+    verify : bool
+        Compare each sample's checksum when it is read.
+
+    Raises
+    ------
+    CacheError
+        Naming file, expectation, finding and remedy. Reading a damaged sample raises it too.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CacheError(f"{path}: expected a {kind} cache, found no such file. Run the stage that makes it.")
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise CacheError(f"{path}: expected an HDF5 file, found: {error}. {REMEDY}") from error
+    try:
+        attributes, sample_ids, digests = _read_header(file, path)
+        for name, wanted in {"kind": kind, **(expect or {})}.items():
+            found = attributes.get(name)
+            if found != json.loads(json.dumps(wanted)):
+                raise CacheError(f"{path}: expected {name} {_short(wanted)}, found {_short(found)}. {REMEDY}")
+    except BaseException:
+        file.close()
+        raise
+    return Cache(file, attributes, sample_ids, digests, verify)
+
+
+def _read_header(file: h5py.File, path: Path) -> tuple[dict[str, Any], list[str], dict[str, np.ndarray]]:
+    """Read attributes, sample ids and each dataset's digests, and check them against their own digest."""
+    try:
+        attributes = json.loads(file.attrs["attributes"])
+        if attributes.get("schema") != SCHEMA:
+            # Its layout is another: what else it holds cannot be read.
+            raise CacheError(
+                f"{path}: expected schema {SCHEMA}, found {_short(attributes.get('schema'))}. {REMEDY}"
+            )
+        sample_ids = [value.decode("utf-8") for value in file["sample_ids"][:]]
+        digests = {name: file[f"sha256/{name}"][:] for name in json.loads(file.attrs["datasets"])}
+        recorded = file.attrs["sha256"]
+    except (KeyError, ValueError, OSError) as error:
+        raise CacheError(f"{path}: expected this package's cache format, found: {error}. {REMEDY}") from error
+    if recorded != _header_digest(attributes, sample_ids, digests):
+        raise CacheError(
+            f"{path}: expected attributes, sample ids and digests to match their checksum; they do not. {REMEDY}"
+        )
+    return attributes, sample_ids, digests
+
+
+def _header_digest(
+    attributes: Mapping[str, Any], sample_ids: Sequence[str], digests: Mapping[str, np.ndarray]
+) -> str:
+    tables = {name: hashlib.sha256(table.tobytes()).hexdigest() for name, table in digests.items()}
+    return digest([attributes, list(sample_ids), tables])
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 70 else f"{text[:67]}..."
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

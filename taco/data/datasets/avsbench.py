@@ -1,0 +1,150 @@
+"""AVSBench-object: S4 (`s4`, a single source) and MS3 (`ms3`, several sources).
+
+Both have clips of five frames, one per second, and one sound file per clip. Truth is binary.
+
+Options of the dataset: `classes` (list of names; MS3's metadata has none, so MS3 needs it), `frame_classes` (a CSV without
+header, `<vid>_<n>, "name, name"`: the classes of single frames, where such a list is at hand).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from taco.data.datasets import common
+from taco.data.problems import ManifestError, Problem
+from taco.data.media import open_image
+
+FRAMES = 5
+LAYOUTS = {
+    "s4": {"csv": "Single-source/s4_meta_data.csv", "data": "Single-source/s4_data"},
+    "ms3": {"csv": "Multi-sources/ms3_meta_data.csv", "data": "Multi-sources/ms3_data"},
+}
+COLUMNS = {
+    "s4": {"name": ("name",), "category": ("category",), "split": ("split",)},
+    "ms3": {"name": ("video_id", "video id", "vid", "name"), "split": ("split",)},
+}
+
+
+def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[Problem]]:
+    """See `taco.data.datasets.read_rows`. Sample ids are `<vid>_<n>` with n from 1, as in the file names."""
+    root, layout = Path(dataset["root"]), LAYOUTS[dataset["reader"]]
+    table, problems = common.in_split(_metadata(dataset), dataset, root / layout["csv"])
+    if require_files:
+        folders = [root / layout["data"] / name for name in ("visual_frames", "gt_masks", "audio_wav")]
+        absent = common.missing_folders(dataset, folders)
+        if absent:
+            raise ManifestError(str(dataset.get("name", dataset["reader"])), problems + absent)
+    labels = _frame_classes(dataset)
+    rows = []
+    for clip in table.to_dict("records"):
+        try:
+            rows += [_row(clip, number, dataset, labels) for number in range(1, FRAMES + 1)]
+        except ValueError as error:
+            problems.append(common.unsafe_path(root / layout["csv"], error))
+    return rows, problems
+
+
+def _row(clip: Mapping, number: int, dataset: Mapping, labels: Mapping[str, list[str]] | None) -> dict:
+    """One frame's row; `number` counts from 1."""
+    name, split = clip["name"], clip["split"]
+    data = Path(dataset["root"], LAYOUTS[dataset["reader"]]["data"])
+    sample_id, seconds = f"{name}_{number}", common.frame_seconds(dataset)
+    if "/" in name:
+        raise ValueError(f"{name!r} is no clip name")
+    if dataset["reader"] == "s4":
+        parts = (split, clip["category"])
+        image = common.inside(data / "visual_frames", *parts, name, f"{sample_id}.png")
+        known = [common.spaced(clip["category"])]
+    else:
+        parts = (split,)
+        image = common.inside(data / "visual_frames", name, f"{name}.mp4_{number}.png")
+        known = []
+    mask = common.inside(data / "gt_masks", *parts, name, f"{sample_id}.png")
+    # S4 marks only the first frame of a training clip.
+    if dataset["reader"] == "s4" and split == "train" and number > 1 and not Path(mask).exists():
+        mask = ""
+    return {
+        "sample_id": sample_id,
+        "clip_id": name,
+        "frame": number - 1,
+        "image": image,
+        "audio": common.inside(data / "audio_wav", *parts, f"{name}.wav"),
+        "start": (number - 1) * seconds,
+        "duration": seconds,
+        "mask": mask,
+        "classes": known if labels is None else labels.get(sample_id, known),
+        "class_id": -1,
+        "split": split,
+    }
+
+
+def class_names(dataset: Mapping) -> list[str]:
+    """S4: the categories of its whole CSV in the order of first appearance; MS3: the configuration's `classes`."""
+    names = common.configured_classes(dataset)
+    if names is not None:
+        return names
+    if dataset["reader"] == "s4":
+        return common.first_seen(common.spaced(name) for name in _metadata(dataset)["category"])
+    source = str(Path(dataset["root"], LAYOUTS["ms3"]["csv"]))
+    problem = Problem(
+        source,
+        "class names",
+        "a CSV without classes",
+        "List them as `classes` of this dataset.",
+    )
+    raise ManifestError(str(dataset.get("name", "ms3")), [problem])
+
+
+def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = None) -> np.ndarray:
+    """Foreground (> 0) as bool [size, size], nearest pixel."""
+    common.truth_kind(dataset, truth, ("binary",))
+    return common.resize_nearest(_values(open_image(common.mask_path(sample))) > 0, size)
+
+
+def inspect_mask(
+    sample: Mapping, dataset: Mapping, image_size: tuple[int, int] | None
+) -> tuple[list[Problem], bool]:
+    """Problems of a mask file (another size than the image; more than background and one value), and whether it is empty."""
+    file = common.mask_path(sample)
+    values = _values(open_image(file))
+    problems = common.size_problem(values, image_size, file)
+    found = np.unique(values)
+    if np.count_nonzero(found) > 1:
+        listed = ", ".join(map(str, found[:6])) + (" …" if len(found) > 6 else "")
+        remedy = "The mask must be binary: fetch it again, or undo a smoothing conversion (JPEG, resizing)."
+        problems.append(
+            Problem(
+                file,
+                "two values, 0 and one for the foreground",
+                f"{len(found)} values: {listed}",
+                remedy,
+            )
+        )
+    return problems, not found.any()
+
+
+def _values(image: Image.Image) -> np.ndarray:
+    """Grey values or palette indices [H, W]; of colour images the brightest channel (alpha left out)."""
+    if image.mode in ("RGB", "RGBA", "CMYK", "LA"):
+        return np.asarray(image.convert("RGB")).max(axis=-1)
+    return np.asarray(image)
+
+
+def _metadata(dataset: Mapping):
+    path = Path(dataset["root"], LAYOUTS[dataset["reader"]]["csv"])
+    return common.read_table(path, dataset, COLUMNS[dataset["reader"]])
+
+
+def _frame_classes(dataset: Mapping) -> dict[str, list[str]] | None:
+    """Sample id → class names from the optional `frame_classes` file (relative to the root, or absolute)."""
+    if not dataset.get("frame_classes"):
+        return None
+    path = Path(dataset["root"], dataset["frame_classes"])
+    table = common.read_table(path, dataset, {"sample_id": (), "names": ()}, header=False)
+    split = (names.split(",") for names in table["names"])
+    lists = ([common.spaced(name.strip()) for name in names if name.strip()] for names in split)
+    return dict(zip(table["sample_id"], lists, strict=True))

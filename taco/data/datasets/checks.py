@@ -1,0 +1,100 @@
+"""Decode every file of a manifest once and collect what is wrong, before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+
+from taco.data.problems import Problem
+from taco.data.media import MediaError, decode_sound, open_image
+
+MOST_WORKERS = 8
+log = logging.getLogger(__name__)
+
+
+def file_problems(
+    frame: pd.DataFrame, dataset: Mapping, inspect: Callable, workers: int | None = None
+) -> list[Problem]:
+    """Problems of all images, sounds and masks, in the order of the manifest; the same for any number of workers.
+
+    `inspect` is the reader's `inspect_mask`. Threads are enough: the decoders of Pillow and libsndfile release the
+    interpreter lock.
+    """
+    workers = workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+    images = list(dict.fromkeys(frame["image"]))
+    starts = frame["start"].where(np.isfinite(frame["start"]), 0.0)  # unusable times are reported elsewhere
+    sounds = list(starts.groupby(frame["audio"], sort=False).max().items())
+    masked = frame[frame["mask"] != ""].drop_duplicates(["image", "mask", "class_id"]).to_dict("records")
+    with ThreadPoolExecutor(workers) as pool:
+        sizes = dict(zip(images, pool.map(_image_size, images), strict=True))
+        wrong_sounds = pool.map(_sound_problems, sounds)
+        masks = pool.map(
+            lambda sample: _mask_problems(sample, dataset, sizes[sample["image"]], inspect),
+            masked,
+        )
+        problems = [size for size in sizes.values() if isinstance(size, Problem)]
+        problems += [problem for found in wrong_sounds for problem in found]
+        empty = 0
+        for found, is_empty in masks:
+            problems += found
+            empty += is_empty
+    problems += _absent_truth(frame, dataset)
+    if empty:
+        log.warning(
+            "%s: %d of %d masks have empty truth (legal)",
+            dataset.get("name"),
+            empty,
+            len(masked),
+        )
+    return list(dict.fromkeys(problems))
+
+
+def _image_size(path: str) -> tuple[int, int] | Problem:
+    """Height and width of an image, or why it cannot be used."""
+    try:
+        width, height = open_image(path).size
+    except MediaError as error:
+        return _problem(error)
+    return height, width
+
+
+def _sound_problems(sound: tuple[str, float]) -> list[Problem]:
+    """Decode a sound; it must reach into the last piece that is cut from it."""
+    path, last_start = sound
+    try:
+        wave, rate = decode_sound(path)
+    except MediaError as error:
+        return [_problem(error)]
+    if round(last_start * rate) < len(wave):
+        return []
+    found = f"a file of {len(wave) / rate:.3f} s"
+    remedy = "The sound is too short for the clip's frames: fetch it again or leave the clip out."
+    return [Problem(path, f"sound at {last_start:g} s for the last frame", found, remedy)]
+
+
+def _mask_problems(
+    sample: Mapping, dataset: Mapping, size: tuple | Problem, inspect: Callable
+) -> tuple[list[Problem], bool]:
+    try:
+        return inspect(sample, dataset, None if isinstance(size, Problem) else size)
+    except MediaError as error:
+        return [_problem(error)], False
+
+
+def _absent_truth(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
+    """Only a training split may have frames without a mask."""
+    absent = frame[(frame["mask"] == "") & (frame["split"] != "train")]
+    remedy = "Build the manifest again."
+    return [
+        Problem(str(dataset["root"]), f"a mask for sample {name!r}", "none", remedy)
+        for name in absent["sample_id"]
+    ]
+
+
+def _problem(error: MediaError) -> Problem:
+    return Problem(error.file, error.expected, error.found, error.remedy)

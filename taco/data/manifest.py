@@ -1,0 +1,329 @@
+"""The uniform table of a dataset's samples: built by a reader, checked, written, limited, cut into shards.
+
+A manifest has one row per sample (a frame with its second of sound, or a still with its sound):
+
+==========  =========  ================================================================================
+column      type       meaning
+==========  =========  ================================================================================
+sample_id   str        unique within the dataset
+clip_id     str        samples of one clip are neighbours and are never parted by `shard` or `limit`
+frame       int        0-based, ascending within a clip
+image       str        path
+audio       str        path; several frames share the one file of their clip
+start       float      seconds into the audio file
+duration    float      seconds; NaN is the rest of the file
+mask        str        path of the truth, "" where a training frame has none
+classes     list[str]  names of the classes that sound in the sample, empty where unknown
+class_id    int        the prompted class of ADE SP, else -1
+split       str        train, val or test
+==========  =========  ================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from taco.data import datasets
+from taco.data.problems import ManifestError, Problem
+
+SCHEMA_VERSION = 1
+COLUMNS: dict[str, str] = {
+    "sample_id": "object",
+    "clip_id": "object",
+    "frame": "int64",
+    "image": "object",
+    "audio": "object",
+    "start": "float64",
+    "duration": "float64",
+    "mask": "object",
+    "classes": "object",
+    "class_id": "int64",
+    "split": "object",
+}
+
+
+def build(dataset: Mapping, require_files: bool = True) -> pd.DataFrame:
+    """Read a dataset's own metadata into a manifest.
+
+    Parameters
+    ----------
+    dataset : Mapping
+        `name`, `reader` (s4, ms3, avss, ade), `root`, `split`, the reader's own options, and optionally
+        `expected: {samples, clips, classes}`, counts that must come out.
+    require_files : bool
+        False builds from the metadata alone (dry checks). True asks that the dataset's folders exist, and where the
+        metadata is at fault, the files are checked too, so that one error lists everything. Sound metadata
+        leaves the files to `check`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See the module's table; rows in the order of the metadata, clips contiguous, frames ascending.
+
+    Raises
+    ------
+    ManifestError
+        Unusable metadata, a path that leaves the root, an unknown class, duplicate ids, an empty split, an
+        unexpected count.
+    """
+    rows, problems = datasets.read_rows(dataset, require_files)
+    frame = from_rows(rows)
+    if len(frame) or not problems:  # where the reader could read nothing, it has said why
+        problems = problems + structure_problems(frame, dataset)
+    problems = problems + _count_problems(frame, dataset)
+    if problems:
+        if require_files:
+            problems += datasets.file_problems(frame, dataset)
+        raise ManifestError(_title(dataset), problems)
+    return frame
+
+
+def check(frame: pd.DataFrame, dataset: Mapping, workers: int | None = None) -> None:
+    """Decode every file of a manifest once and raise one error that lists all problems.
+
+    Legal, and only logged: digital silence, empty truth (no foreground; the prompted class absent from its mask).
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A manifest, whole or limited.
+    dataset : Mapping
+        What it was built from.
+    workers : int, optional
+        Threads; the result does not depend on it. Default: the CPUs of this process, at most 8.
+
+    Raises
+    ------
+    ManifestError
+        Missing, empty, truncated or non-image files; missing, unreadable, NaN or zero-length sounds; sounds that end
+        before a sample's piece; masks of another size than their image or with unexpected values; duplicate ids;
+        unknown classes; an empty split.
+    """
+    problems = structure_problems(frame, dataset)
+    problems += datasets.file_problems(frame, dataset, workers)
+    if problems:
+        raise ManifestError(_title(dataset), problems)
+
+
+def structure_problems(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
+    """What is wrong with the table itself: ids, order, times, classes, split. No file is opened."""
+    source = str(dataset["root"])
+    if frame.empty:
+        remedy = "Choose a split that the metadata has, or complete the metadata."
+        return [
+            Problem(
+                source,
+                f"samples in the split {dataset['split']!r}",
+                "an empty split",
+                remedy,
+            )
+        ]
+    problems = []
+    counts = frame["sample_id"].value_counts(sort=False)
+    for name, count in counts[counts > 1].items():
+        remedy = "Remove the repeated rows from the metadata."
+        problems.append(Problem(source, f"one sample {name!r}", f"{count} rows with this id", remedy))
+    if not problems:  # the order of repeated ids says nothing
+        problems += _order_problems(frame, source)
+    known = set(datasets.class_names(dataset))
+    for name, count in frame["classes"].explode().dropna().value_counts(sort=False).items():
+        if name not in known:
+            remedy = f"Correct the metadata, or add the class to the dataset's {len(known)} classes."
+            problems.append(
+                Problem(
+                    source,
+                    "known class names",
+                    f"unknown class {name!r} in {count} samples",
+                    remedy,
+                )
+            )
+    for split in sorted(set(frame["split"]) - {dataset["split"]}):
+        problems.append(
+            Problem(
+                source,
+                f"the split {dataset['split']!r}",
+                f"samples of {split!r}",
+                "Build the manifest again.",
+            )
+        )
+    return problems
+
+
+def _order_problems(frame: pd.DataFrame, source: str) -> list[Problem]:
+    """Clips must be contiguous, their frames ascending, their times usable."""
+    problems = []
+    remedy = "Build the manifest again; rows must not be sorted or mixed."
+    clip = frame["clip_id"].to_numpy()
+    starts = np.flatnonzero(np.r_[True, clip[1:] != clip[:-1]])
+    parted = pd.Series(clip[starts]).value_counts(sort=False)
+    for name in parted[parted > 1].index:
+        problems.append(
+            Problem(
+                source,
+                "neighbouring rows for a clip",
+                f"clip {name!r} in several places",
+                remedy,
+            )
+        )
+    descending = (clip[1:] == clip[:-1]) & (np.diff(frame["frame"].to_numpy()) <= 0)
+    for name in dict.fromkeys(clip[1:][descending]):
+        problems.append(
+            Problem(
+                source,
+                "ascending frames in a clip",
+                f"clip {name!r} out of order",
+                remedy,
+            )
+        )
+    usable = (frame["start"] >= 0) & np.isfinite(frame["start"])
+    usable &= frame["duration"].isna() | ((frame["duration"] > 0) & np.isfinite(frame["duration"]))
+    for row in frame[~usable].itertuples():
+        found = f"start {row.start}, duration {row.duration} in sample {row.sample_id!r}"
+        problems.append(Problem(source, "start >= 0 s and duration > 0 s or NaN", found, remedy))
+    return problems
+
+
+def _count_problems(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
+    """Compare the counts that the configuration promises (`expected`) with those found."""
+    found = {
+        "samples": len(frame),
+        "clips": frame["clip_id"].nunique(),
+        "classes": frame["classes"].explode().nunique(),
+    }
+    expected = dict(dataset.get("expected") or {})
+    unknown = sorted(set(expected) - set(found))
+    if unknown:
+        raise ValueError(
+            f"dataset {dataset.get('name')!r}: expected has unknown keys {unknown}; known: {sorted(found)}"
+        )
+    remedy = "Complete the dataset, or correct `expected` in the configuration."
+    return [
+        Problem(
+            str(dataset["root"]),
+            f"{number} {key} in the split {dataset['split']!r}",
+            str(found[key]),
+            remedy,
+        )
+        for key, number in expected.items()
+        if found[key] != number
+    ]
+
+
+def class_counts(frame: pd.DataFrame) -> pd.Series:
+    """Number of samples per sounding class, most frequent first, ties by name (a sample counts for each of its)."""
+    counts = (
+        frame["classes"].explode().dropna().value_counts(sort=False).rename("samples").rename_axis("class")
+    )
+    order = sorted(counts.index, key=lambda name: (-counts[name], name))
+    return counts.loc[order].astype("int64")
+
+
+def limit(frame: pd.DataFrame, n_clips: int | None) -> pd.DataFrame:
+    """The first `n_clips` clips (all for None)."""
+    if n_clips is None:
+        return frame
+    if n_clips < 1:
+        raise ValueError(f"limit must be at least 1 clip or None, found {n_clips}")
+    keep = pd.unique(frame["clip_id"])[:n_clips]
+    return frame[frame["clip_id"].isin(keep)].reset_index(drop=True)
+
+
+def shard(frame: pd.DataFrame, index: int, count: int) -> pd.DataFrame:
+    """Part `index` (0-based) of `count` parts of neighbouring whole clips, equal in clips up to one.
+
+    The parts are disjoint and in order make up the manifest. With more parts than clips some are empty.
+    """
+    if not 0 <= index < count:
+        raise ValueError(f"need 0 <= index < count, found index {index}, count {count}")
+    clips = np.array_split(pd.unique(frame["clip_id"]), count)[index]
+    return frame[frame["clip_id"].isin(clips)].reset_index(drop=True)
+
+
+def from_rows(rows: Iterable[Mapping]) -> pd.DataFrame:
+    """Table of the manifest's columns and types from one mapping per sample."""
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(COLUMNS)
+    frame["classes"] = pd.Series([list(names) for names in frame["classes"]], index=frame.index, dtype=object)
+    return frame
+
+
+def write(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a manifest as Parquet: to a private temporary name beside `path`, then renamed.
+
+    Raises
+    ------
+    ManifestError
+        The folder cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    table = pa.Table.from_pandas(frame[list(COLUMNS)], schema=_schema(), preserve_index=False)
+    table = table.replace_schema_metadata({b"taco_manifest": str(SCHEMA_VERSION).encode()})
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as stream:
+            pq.write_table(table, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        problem = Problem(
+            str(path),
+            "a folder that can be written",
+            str(error),
+            "Free space or correct its permissions.",
+        )
+        raise ManifestError(path.stem, [problem]) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """Read a manifest that `write` wrote.
+
+    Raises
+    ------
+    ManifestError
+        The file is missing, damaged, or of another schema.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    expected, remedy = (
+        f"a manifest of schema {SCHEMA_VERSION}",
+        "Delete the file and run the workflow again.",
+    )
+    try:
+        with open(path, "rb") as stream:
+            table = pq.read_table(stream)
+    except (OSError, pa.ArrowException) as error:
+        raise ManifestError(Path(path).stem, [Problem(str(path), expected, str(error), remedy)]) from error
+    version = (table.schema.metadata or {}).get(b"taco_manifest", b"none").decode()
+    if version != str(SCHEMA_VERSION) or table.column_names != list(COLUMNS):
+        found = f"schema {version} with columns {', '.join(table.column_names)}"
+        raise ManifestError(Path(path).stem, [Problem(str(path), expected, found, remedy)])
+    return from_rows(table.to_pylist())
+
+
+def _schema():
+    import pyarrow as pa
+
+    types = {"object": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
+    fields = [pa.field(name, types[kind]) for name, kind in COLUMNS.items()]
+    fields[list(COLUMNS).index("classes")] = pa.field("classes", pa.list_(pa.string()))
+    return pa.schema(fields)
+
+
+def _title(dataset: Mapping) -> str:
+    return str(dataset.get("name", dataset["reader"]))

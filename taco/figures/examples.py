@@ -1,0 +1,405 @@
+"""What a figure or a page shows of one sample, and by which written rule samples are chosen. No torch.
+
+Maps are decoded beforehand into small caches (kind ``examples``, one for each task): per sample
+
+======================  ============================================================================
+``prediction``          TACO, first seed, default bank: soft map as uint8 (255 = 1), or class ids int16
+``truth``               bool, or class ids int16, at the resolution of the scores
+``image_activation``    float16 [rows, columns]: U_I of factor k*
+``audio_activation``    float16 [T]: U_A of factor k*
+``word_similarity``     float16 [K, J]: cosine of each image factor with each label's CLIP embedding
+``cross_entropy``       float32 [K]; ``k_star`` int32
+======================  ============================================================================
+
+and the first, third, fourth and fifth again under ``shuffled/``: the same image with another clip's sound.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+from scipy import ndimage
+
+from taco import metrics
+from taco.cache.hdf5 import Cache, open_cache
+from taco.data import manifest, media
+from taco.method import controls
+from taco.method.text import CLASSES, Labels, Text
+from taco.metrics.tasks import TASKS
+from taco.results import aggregate
+from taco.runtime import generator
+
+TACO, U_ONLY, NAMED = "TACO", "U only", "A-FC-CLIP"
+PATCH_STRIDE = 4  # of HTS-AT's patch embedding; each later stage halves both axes
+MISSED, FOUND = 0.1, 0.6
+SMALLEST_PART = 0.05
+
+
+class ExampleError(ValueError):
+    """An example cannot be shown or chosen; says what was expected and what was found."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One row of a figure of examples, or one page of the gallery.
+
+    Attributes
+    ----------
+    task, sample_id, clip_id : str
+    classes : list of str
+        Sounding classes, where known.
+    image : uint8 [H, W, 3]
+    wave : float32 [T]
+        The sound that was heard, as long as the model's window, at its file's ``rate``.
+    rate : int
+    prediction, truth : float32 in 0..1 and bool, or int class ids, [size, size]
+    activation : float32 [rows, columns]
+    sound_activation : float32 [frequency rows, time columns]
+    words : list of (str, float)
+        Labels closest to V_I of factor k*, descending, with their cosines.
+    threshold : float
+        Best of the whole scored set for this seed (binary tasks; NaN otherwise).
+    score : float
+        mask-IoU of the image at that threshold, or its mIoU over classes (semantic tasks), 0..1.
+    class_names : dict of int to str
+        Names of class ids.
+    label : str
+        Class that TACO names (semantic tasks; "" otherwise).
+    sound : {"own", "shuffled"}
+    """
+
+    task: str
+    sample_id: str
+    clip_id: str
+    classes: list[str]
+    image: np.ndarray
+    wave: np.ndarray
+    rate: int
+    prediction: np.ndarray
+    truth: np.ndarray
+    activation: np.ndarray
+    sound_activation: np.ndarray
+    words: list[tuple[str, float]]
+    threshold: float
+    score: float
+    class_names: dict[int, str]
+    label: str = ""
+    sound: str = "own"
+
+    @property
+    def semantic(self) -> bool:
+        """Whether prediction and truth are maps of class ids."""
+        return np.isnan(self.threshold)
+
+
+def sound_grid(architecture: str | Path) -> tuple[int, int]:
+    """Frequency rows and time columns of CLAP's audio tokens, from its architecture file.
+
+    HTS-AT folds the spectrogram's time axis into a square of ``spec_size``; its tokens are unfolded again,
+    frequency-major.
+    """
+    sizes = json.loads(Path(architecture).read_text(encoding="utf-8"))
+    spec_size, bands = sizes["audio"]["spec_size"], sizes["spectrogram"]["mel_bins"]
+    side = spec_size // PATCH_STRIDE // 2 ** (len(sizes["audio"]["depths"]) - 1)
+    folds = spec_size // bands
+    return side // folds, side * folds
+
+
+def image_scores(rows: pd.DataFrame) -> tuple[pd.Series, float]:
+    """Score of each image for one method and seed, and the threshold it was taken at.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        One (task, method, variant, bank, seed) of `taco.results.aggregate.load_rows`.
+
+    Returns
+    -------
+    Series by sample_id, fractions; threshold (NaN for semantic tasks)
+    """
+    scores = aggregate.image_scores(rows)["score"]
+    if TASKS[rows["task"].iloc[0]].kind == "semantic":
+        return scores, np.nan
+    counts = [np.stack(rows[name].to_numpy()) for name in ("tp", "fp")]
+    _, best = metrics.best_mask_iou(rows["pixels"], rows["positives"].to_numpy(), *counts)
+    return scores, float(metrics.THRESHOLDS[best])
+
+
+class Source:
+    """All examples of one task.
+
+    Parameters
+    ----------
+    task : str
+    samples : DataFrame
+        Manifest of the task's whole dataset.
+    rows : DataFrame
+        The task's score rows.
+    cache : Cache
+        Kind ``examples``; stays open as long as this object is used.
+    labels : Labels
+        The bank of ``word_similarity``.
+    classes : list of str
+        The dataset's own class names, in the order of the ids.
+    window : float
+        Seconds of sound that the model hears.
+    grid : (int, int)
+        From `sound_grid`.
+    seed : int
+        The suite's; it pairs the exchanged sounds and draws samples.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        samples: pd.DataFrame,
+        rows: pd.DataFrame,
+        cache: Cache,
+        labels: Labels,
+        classes: Sequence[str],
+        *,
+        window: float,
+        grid: tuple[int, int],
+        seed: int,
+    ):
+        self.task, self.cache, self.labels = task, cache, labels
+        self.manifest = samples.set_index("sample_id", drop=False)
+        self.window, self.grid, self.seed = window, grid, seed
+        # Background is a class of AVSS (id 0); elsewhere ids count from 1 and 0 is none.
+        self.class_names = dict(enumerate(classes, 0 if classes[0] == "background" else 1))
+        first, bank = cache.attributes["seed"], cache.attributes["bank"]
+        self.rows = rows[rows["seed"].isin([first, -1]) & rows["word_bank"].isin([bank, "specific", "none"])]
+        self.bank = bank
+
+    def cell(self, method: str, variant: str = "proposed") -> pd.DataFrame:
+        """Rows of one method and variant: first seed, default bank (A-FC-CLIP: its own)."""
+        bank = self.bank if method in (TACO, U_ONLY) else "specific"
+        rows = self.rows
+        return rows[
+            (rows["method"] == method) & (rows["variant"] == variant) & (rows["word_bank"] == bank)
+        ].sort_values("sample_id")
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Scores of all images: ``taco``, ``shuffled``, ``u_only``, ``named`` (where scored), and what is known of them."""
+        return self._scored[0]
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Threshold behind each column of scores; NaN on semantic tasks."""
+        return self._scored[1]
+
+    @cached_property
+    def _scored(self) -> tuple[pd.DataFrame, dict[str, float]]:
+        cells = {
+            "taco": (TACO, "proposed"),
+            "shuffled": (TACO, "shuffled audio"),
+            "u_only": (U_ONLY, "proposed"),
+            "named": (NAMED, "list"),
+        }
+        columns, thresholds = {}, {}
+        for name, cell in cells.items():
+            rows = self.cell(*cell)
+            if len(rows):
+                columns[name], thresholds[name] = image_scores(rows)
+        known = self.cell(TACO).set_index("sample_id")
+        known = known[["clip_id", "class_name", "label", "clap_label", "clap_confidence"]]
+        return pd.DataFrame(columns).join(known), thresholds
+
+    def truth(self, sample: str) -> np.ndarray:
+        """Truth of a sample at the resolution of the scores."""
+        return self.cache["truth"][self.cache.position(sample)]
+
+    def similarity(self, sample: str) -> tuple[np.ndarray, int]:
+        """Cosines of all factors with all labels [K, J], and k*."""
+        index = self.cache.position(sample)
+        return self.cache["word_similarity"][index].astype(np.float32), int(self.cache["k_star"][index])
+
+    def shown(self, sample: str | None, sound: str = "own", n_words: int = 5) -> Shown | None:
+        """Gather what is to be seen of a sample, with its own sound or with the one it gets when shuffled.
+
+        None for no sample, or where exchanged sounds were not scored.
+        """
+        own = sound == "own"
+        if sample is None or not (own or "shuffled" in self.table):
+            return None
+        row = self.manifest.loc[sample]
+        heard = row if own else self.manifest.loc[self._partners.loc[sample]]
+        wave, rate = read_window(heard, self.window)
+        column = "taco" if own else "shuffled"
+        score, threshold = float(self.table.loc[sample, column]), self.thresholds[column]
+        index, prefix = self.cache.position(sample), "" if own else "shuffled/"
+
+        def stored(name: str) -> np.ndarray:
+            return self.cache[prefix + name][index]
+
+        prediction, similarity = stored("prediction"), stored("word_similarity")
+        return Shown(
+            task=self.task,
+            sample_id=sample,
+            clip_id=row["clip_id"],
+            classes=[str(name) for name in row["classes"]],
+            image=media.read_image(row["image"]),
+            wave=wave,
+            rate=rate,
+            prediction=prediction if np.isnan(threshold) else prediction.astype(np.float32) / 255,
+            truth=self.truth(sample),
+            activation=stored("image_activation").astype(np.float32),
+            sound_activation=stored("audio_activation").astype(np.float32).reshape(self.grid),
+            words=closest(similarity[int(stored("k_star"))], self.labels.names, n_words),
+            threshold=threshold,
+            score=score,
+            class_names=self.class_names,
+            label=self.table.loc[sample, "label"] if own and np.isnan(threshold) else "",
+            sound=sound,
+        )
+
+    @cached_property
+    def _partners(self) -> pd.Series:
+        return controls.shuffled_samples(self.manifest.reset_index(drop=True), self.seed)
+
+
+def closest(similarity: np.ndarray, names: Sequence[str], n: int) -> list[tuple[str, float]]:
+    """The n labels of greatest similarity [J], descending; of equals, the first of the bank."""
+    order = np.argsort(-similarity.astype(np.float64), kind="stable")[:n]
+    return [(names[i], float(similarity[i])) for i in order]
+
+
+def read_window(row: Mapping[str, Any], window: float) -> tuple[np.ndarray, int]:
+    """The sound that the model hears of a sample, at the file's own rate: centre crop, or repeated."""
+    rate = soundfile.info(str(row["audio"])).samplerate
+    wave = media.read_sound(row["audio"], row["start"], row["duration"], rate)
+    return media.fit_window(wave, round(window * rate)), rate
+
+
+def open_sources(
+    stack: ExitStack,
+    examples: Sequence[str | Path],
+    manifests: Mapping[str, str | Path],
+    text: str | Path,
+    rows: pd.DataFrame,
+    clap: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Source]:
+    """Open the examples of all tasks.
+
+    Parameters
+    ----------
+    stack : ExitStack
+        Closes the caches.
+    examples : sequence of path
+        One cache for each task.
+    manifests : mapping
+        Dataset's name to its manifest.
+    text : path
+    rows : DataFrame
+        Score rows of all tasks.
+    clap : mapping
+        The configuration's ``models.clap``.
+    seed : int
+
+    Returns
+    -------
+    dict task → Source
+    """
+    words, grid = Text(text), sound_grid(clap["architecture"])
+    frames = {name: manifest.read(path) for name, path in manifests.items()}
+    sources = {}
+    for path in examples:
+        cache = stack.enter_context(open_cache(path, "examples"))
+        task, dataset = cache.attributes["task"], cache.attributes["dataset"]
+        sources[task] = Source(
+            task,
+            frames[dataset],
+            rows[rows["task"] == task],
+            cache,
+            words.labels(dataset, cache.attributes["words"]),
+            words.labels(dataset, CLASSES).names,
+            window=clap["window"],
+            grid=grid,
+            seed=seed,
+        )
+    return sources
+
+
+# --------------------------------------------------------------------------------- rules of choice
+
+
+def nearest_quantile(scores: pd.Series, quantile: float) -> str | None:
+    """Sample whose score is closest to a quantile of all scores; of equals, the first by sample id; None of none."""
+    if scores.empty:
+        return None
+    distance = (scores - scores.quantile(quantile)).abs().sort_index()
+    return str(distance.idxmin())
+
+
+def draw(table: pd.DataFrame, n: int, seed: int, purpose: str) -> list[str]:
+    """Draw n samples, at most one of a clip, uniformly by seed; sorted by sample id (all, where there are fewer clips).
+
+    Parameters
+    ----------
+    table : DataFrame
+        Indexed by sample_id, with clip_id.
+    """
+    rng = generator(seed, purpose)
+    clips = sorted(set(table["clip_id"]))
+    chosen = rng.permutation(len(clips))[:n]
+    members = {clip: sorted(rows.index) for clip, rows in table.groupby("clip_id")}
+    return sorted(members[clips[i]][int(rng.integers(len(members[clips[i]])))] for i in chosen)
+
+
+def other_objects(annotation: str | Path) -> int:
+    """Number of further classes in an ADE20K annotation beside one: classes it shows, less one (never below 0)."""
+    rgb = np.asarray(media.open_image(annotation).convert("RGB")).astype(np.int64)
+    ids = np.unique(rgb[..., 0] // 10 * 256 + rgb[..., 1])
+    return max(int((ids > 0).sum()) - 1, 0)
+
+
+def parts(truth: np.ndarray) -> list[np.ndarray]:
+    """Connected parts of a truth [H, W] as masks, without those below 5 % of it."""
+    labels, count = ndimage.label(truth)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    return [labels == i for i in range(1, count + 1) if sizes[i] >= SMALLEST_PART * sizes[1:].sum()]
+
+
+def missed_source(truth: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether a mask covers one part of the truth (>= 60 %) and leaves another out (<= 10 %); see `parts`."""
+    share = np.array([mask[part].mean() for part in parts(truth)])
+    return bool((share >= FOUND).any() and (share <= MISSED).any())
+
+
+FAILURES = {
+    "right factor, poor mask": "U alone lies furthest above TACO in IoU",
+    "no clear factor": "greatest cross-entropy of factor k* among images below the median IoU",
+    "one source missed": "several parts in the truth, one covered by at least 60 %, another by at most 10 %",
+}
+
+
+def failures(source: Source) -> dict[str, str | None]:
+    """One sample for each kind of failure (`FAILURES`), or None where no sample fits its rule."""
+    table = source.table.sort_index()
+    table = table[[bool(source.truth(sample).any()) for sample in table.index]]
+    found: dict[str, str | None] = dict.fromkeys(FAILURES)
+    if table.empty:
+        return found
+    excess = table["u_only"] - table["taco"]
+    if excess.max() > 0:
+        found["right factor, poor mask"] = str(excess.idxmax())
+    poor = table.index[table["taco"] <= table["taco"].median()]
+    entropy = pd.Series(
+        [float(source.cache["cross_entropy"][source.cache.position(s)].min()) for s in poor], poor
+    )
+    found["no clear factor"] = str(entropy.idxmax())
+    for sample in table["taco"].sort_values(kind="stable").index:
+        soft = source.cache["prediction"][source.cache.position(sample)] / 255
+        if missed_source(source.truth(sample), soft > source.thresholds["taco"]):
+            found["one source missed"] = str(sample)
+            break
+    return found

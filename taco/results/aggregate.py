@@ -1,0 +1,390 @@
+"""From per-sample rows to numbers: one value per seed, mean ± population std over seeds, scores by image.
+
+Rows and their columns are described in `taco.metrics`. Everything sorts rows by sample before it sums, so
+the split over shards and the order of files never change a bit of a result. Values are fractions;
+`taco.results.tables` prints percent.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from taco import metrics, runtime
+from taco.data.predictions import COLUMN
+from taco.metrics.tasks import TASKS
+
+SCHEMA_VERSION = "1"
+CELL = ("task", "dataset", "method", "variant", "word_bank")
+"""What one number of a table belongs to (and its metric)."""
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What the tables' binary metrics do where people differ; the defaults are the paper's.
+
+    Attributes
+    ----------
+    empty_truth : {"background", "skip"}
+        of `taco.metrics.best_mask_iou`
+    f_aggregation : {"set", "image"}
+        of `taco.metrics.best_f`
+    """
+
+    empty_truth: str = "background"
+    f_aggregation: str = "set"
+
+    @classmethod
+    def of(cls, settings):
+        """From the configuration's section ``tables``."""
+        return cls(settings["empty_truth"], settings["f_aggregation"])
+
+    def notes(self):
+        """What a table must say where they are not the paper's; list of str."""
+        notes = []
+        if self.empty_truth == "skip":
+            notes.append(
+                "Images with empty truth are left out of mask-IoU (the paper counts their background)."
+            )
+        if self.f_aggregation == "image":
+            notes.append(
+                "F is the mean of each image's own maximum (the paper takes one threshold for the set)."
+            )
+        return notes
+
+
+PAPER = Conventions()
+
+
+class AggregateError(ValueError):
+    """Score rows that cannot be aggregated: says which, what was expected and what to do."""
+
+
+# ------------------------------------------------------------------------------------------ files
+
+_TYPES = {
+    "seed": pa.int32(),
+    "pixels": pa.int32(),
+    "n_labels": pa.int32(),
+    "first_id": pa.int32(),
+    "class_ids": pa.list_(pa.int16()),
+    "n_samples": pa.int32(),
+    "bins": pa.list_(pa.uint16()),
+    "negatives": pa.list_(pa.int64()),
+    **{
+        name: pa.list_(pa.int32())
+        for name in ("tp", "fp", "f_tp", "f_pp", "intersection", "predicted", "truth")
+    },
+    **{name: pa.string() for name in metrics.IDENTITY if name != "seed"},
+}
+_COLUMNS = {
+    "binary": metrics.IDENTITY + metrics.BINARY_COLUMNS,
+    "semantic": metrics.IDENTITY + metrics.SEMANTIC_COLUMNS,
+    "histogram": metrics.HISTOGRAM_IDENTITY + metrics.HISTOGRAM_COLUMNS,
+}
+
+
+def write_rows(rows, path, kind, cost=None):
+    """Write score rows as Parquet, whole or not at all.
+
+    Parameters
+    ----------
+    rows : list of dict
+        identity and counts; further scalar columns (k_star, confidence …) are kept as they are
+    path : path
+    kind : {"binary", "semantic", "histogram"}
+    cost : mapping, optional
+        what making the rows took, kept beside them (`taco.results.costs`)
+
+    Raises
+    ------
+    AggregateError
+        when a row lacks a column of its kind.
+    """
+    path = Path(path)
+    columns = _COLUMNS[kind]
+    extra = [name for name in (rows[0] if rows else {}) if name not in columns]
+    for number, row in enumerate(rows):
+        if set(row) != {*columns, *extra}:
+            odd = sorted(set(row) ^ {*columns, *extra})
+            raise AggregateError(
+                f"{path}: row {number} differs in columns {odd} from the {kind} schema or row 0"
+            )
+    fields = [pa.field(name, _column_type(name, kind), nullable=False) for name in columns]
+    table = pa.table(
+        [pa.array([row[f.name] for row in rows], f.type) for f in fields], schema=pa.schema(fields)
+    )
+    for name in extra:
+        table = table.append_column(name, pa.array([row[name] for row in rows]))
+    metadata = {"taco_scores": SCHEMA_VERSION, "kind": kind} | ({"cost": json.dumps(cost)} if cost else {})
+    table = table.replace_schema_metadata(metadata)
+    with runtime.atomic_write(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def _column_type(name, kind):
+    if name == "positives":
+        return pa.list_(pa.int64()) if kind == "histogram" else pa.int32()
+    return _TYPES[name]
+
+
+def load_rows(paths):
+    """Read per-sample rows of any tasks and shards.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        files of kind binary or semantic
+
+    Returns
+    -------
+    DataFrame, sorted by cell, seed and sample; columns of the other kind are missing values
+
+    Raises
+    ------
+    AggregateError
+        no file, a file of another schema or kind, or a row that appears twice.
+    """
+    frame = _read(paths, ("binary", "semantic"))
+    keys = [*CELL, "seed", "sample_id"]
+    twice = frame[frame.duplicated(keys, keep=False)]
+    if len(twice):
+        raise AggregateError(
+            f"{len(twice)} score rows appear more than once, first {twice.iloc[0][keys].tolist()}: "
+            "shards overlap or a file was given twice; score the task again"
+        )
+    return frame.sort_values(keys, kind="stable", ignore_index=True)
+
+
+def load_histograms(paths):
+    """Read the histogram rows of ADE SP (unmerged: one per shard); an empty frame for no path."""
+    paths = list(paths)
+    if not paths:
+        return pd.DataFrame(columns=_COLUMNS["histogram"])
+    return _read(paths, ("histogram",))
+
+
+def _read(paths, kinds):
+    frames = []
+    for path in map(Path, paths):
+        try:
+            file = pq.ParquetFile(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise AggregateError(
+                f"{path}: expected a Parquet file of scores, found: {error}; score it again"
+            ) from error
+        with file:
+            meta = file.schema_arrow.metadata or {}
+            version, kind = (meta.get(key, b"none").decode() for key in (b"taco_scores", b"kind"))
+            if version != SCHEMA_VERSION or kind not in kinds:
+                raise AggregateError(
+                    f"{path}: expected scores of schema {SCHEMA_VERSION} and kind {' or '.join(kinds)}, "
+                    f"found schema {version} and kind {kind}; score it again with this version"
+                )
+            # Predictions that were kept are large, and no number comes from them.
+            names = [name for name in file.schema_arrow.names if name != COLUMN]
+            frames.append(file.read(names).to_pandas())
+    if not frames:
+        raise AggregateError("expected score files, found none: nothing to aggregate")
+    frames = [frame for frame in frames if len(frame)] or frames[:1]
+    return pd.concat(frames, ignore_index=True)
+
+
+# ------------------------------------------------------------------------- one value for each seed
+
+
+def per_seed(rows, histograms=None, conventions=PAPER):
+    """Every metric of every cell, for each seed.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        from `load_rows`
+    histograms : DataFrame, optional
+        from `load_histograms`; needed where rows hold ADE SP
+    conventions : Conventions
+
+    Returns
+    -------
+    DataFrame: the columns of `CELL`, seed, metric, value (fraction), threshold (NaN where none is chosen),
+    n_samples. Metrics: mask-IoU and F (binary and pooled tasks), mIoU and mAP (pooled), mIoU and F,
+    with " (corrected)" for the second convention (semantic).
+
+    Raises
+    ------
+    AggregateError
+        unknown task, seeds or methods of one task that were scored on different samples, missing histograms.
+    """
+    _check_samples(rows)
+    pools = _pools(histograms)
+    records = []
+    for key, group in rows.groupby([*CELL, "seed"], sort=True):
+        group = group.sort_values("sample_id", kind="stable")
+        task = TASKS[key[0]]
+        values = _semantic(group, task) if task.kind == "semantic" else _binary(group, conventions)
+        if task.kind == "pooled":
+            values += _pooled(pools.get(key), group, key)
+        for metric, value, threshold in values:
+            records.append((*key, metric, value, threshold, len(group)))
+    return pd.DataFrame(records, columns=[*CELL, "seed", "metric", "value", "threshold", "n_samples"])
+
+
+def _check_samples(rows):
+    unknown = sorted(set(rows["task"]) - set(TASKS))
+    if unknown:
+        raise AggregateError(f"unknown tasks {unknown}: expected some of {sorted(TASKS)}")
+    for task, group in rows.groupby("task"):
+        reference = None
+        for key, samples in group.groupby([*CELL, "seed"])["sample_id"]:
+            found = frozenset(samples)
+            reference = reference or (key, found)
+            if found != reference[1]:
+                raise AggregateError(
+                    f"{task}: {key[2:]} was scored on {len(found)} samples, "
+                    f"{reference[0][2:]} on {len(reference[1])}, "
+                    f"first difference {min(found ^ reference[1])!r}: score the missing samples"
+                )
+
+
+def stack(series):
+    """Lists of one length in a column → array [S, L]."""
+    return np.stack(series.to_numpy())
+
+
+def _binary(group, conventions):
+    positives = group["positives"].to_numpy()
+    counts = group["pixels"], positives, stack(group["tp"]), stack(group["fp"])
+    iou, i = metrics.best_mask_iou(*counts, conventions.empty_truth)
+    f, j = metrics.best_f(positives, stack(group["f_tp"]), stack(group["f_pp"]), conventions.f_aggregation)
+    return [
+        ("mask-IoU", iou, float(metrics.THRESHOLDS[i])),
+        ("F", f, np.nan if j is None else float(metrics.F_THRESHOLDS[j])),
+    ]
+
+
+def _pools(histograms):
+    """Merge shards: (cell, seed) → {class_name: ScoreHistogram}."""
+    pools = {}
+    if histograms is None:
+        return pools
+    for row in histograms.to_dict("records"):
+        classes = pools.setdefault(tuple(row[name] for name in (*CELL, "seed")), {})
+        pool = classes.setdefault(row["class_name"], metrics.ScoreHistogram())
+        pool.merge(metrics.ScoreHistogram.from_row(row))
+    return pools
+
+
+def _pooled(classes, group, key):
+    expected = group["class_name"].value_counts().to_dict()
+    found = {name: pool.n_samples for name, pool in (classes or {}).items()}
+    if expected != found:
+        odd = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+        name = odd[0]
+        raise AggregateError(
+            f"{key}: histograms do not match the rows in {len(odd)} classes, first {name!r}: "
+            f"{expected.get(name, 0)} samples expected, {found.get(name, 0)} found; score the task again"
+        )
+    pools = [classes[name] for name in sorted(classes)]
+    return [
+        ("mIoU", float(np.mean([pool.best_iou() for pool in pools])), np.nan),
+        ("mAP", float(np.mean([pool.average_precision() for pool in pools])), np.nan),
+    ]
+
+
+def label_range(group):
+    """n_labels and first_id of a group of semantic rows; they must agree."""
+    pairs = group[["n_labels", "first_id"]].drop_duplicates()
+    if len(pairs) != 1:
+        raise AggregateError(
+            f"{group['task'].iloc[0]}: rows disagree about the number of labels: {pairs.to_dict('list')}"
+        )
+    return (int(x) for x in pairs.iloc[0])
+
+
+ENTRIES = ("class_ids", "intersection", "predicted", "truth")
+"""Aligned lists of a semantic row, one entry for each class of the union."""
+
+
+def _semantic(group, task):
+    n_labels, first_id = label_range(group)
+    lists = [np.concatenate(group[name].to_numpy()) for name in ENTRIES]
+    values = []
+    for convention in task.conventions:
+        counted = metrics.convention_ids(convention, n_labels, first_id)
+        scores = metrics.semantic_scores(*lists, counted)
+        suffix = "" if convention == task.conventions[0] else f" ({convention})"
+        values += [(metric + suffix, scores[metric], np.nan) for metric in ("mIoU", "F")]
+    return values
+
+
+# ---------------------------------------------------------------------------------------- over seeds
+
+
+def over_seeds(values):
+    """Mean and population standard deviation (divisor n) over seeds.
+
+    Parameters
+    ----------
+    values : DataFrame
+        from `per_seed`
+
+    Returns
+    -------
+    DataFrame: `CELL`, metric, mean, std, n_seeds, n_samples. std is NaN where there is one value only
+    (deterministic methods, seed -1).
+    """
+    mixed = values.groupby([*CELL, "metric"])["seed"].agg(lambda seeds: -1 in set(seeds) and len(seeds) > 1)
+    if mixed.any():
+        raise AggregateError(
+            f"{mixed[mixed].index[0]}: has both a deterministic row (seed -1) and seeds; keep one"
+        )
+    groups = values.groupby([*CELL, "metric"], sort=False)
+    result = groups.agg(
+        mean=("value", "mean"),
+        std=("value", lambda x: x.std(ddof=0) if len(x) > 1 else np.nan),
+        n_seeds=("value", "size"),
+        n_samples=("n_samples", "first"),
+    )
+    return result.reset_index()
+
+
+def summarise(rows, histograms=None, conventions=PAPER):
+    """`per_seed`, then `over_seeds`."""
+    return over_seeds(per_seed(rows, histograms, conventions))
+
+
+# ------------------------------------------------------------------------------------- by image
+
+
+def image_scores(rows):
+    """One score per image for one cell (all of its seeds), averaged over seeds.
+
+    Binary and pooled tasks: mask-IoU at the threshold that is best for the whole set, chosen for each seed.
+    Semantic: the mean IoU over the labels of the union (`taco.metrics.image_miou`).
+
+    Returns
+    -------
+    DataFrame indexed by sample_id (ascending): clip_id, score
+    """
+    seeds = []
+    for _, group in rows.groupby("seed", sort=True):
+        group = group.sort_values("sample_id", kind="stable")
+        if TASKS[group["task"].iloc[0]].kind == "semantic":
+            counted = metrics.convention_ids("corrected", *label_range(group))
+            entries = zip(*(group[name] for name in ENTRIES), strict=True)
+            score = np.array([metrics.image_miou(*entry, counted) for entry in entries])
+        else:
+            iou = metrics.mask_iou(
+                group["pixels"], group["positives"], stack(group["tp"]), stack(group["fp"])
+            )
+            score = iou[:, iou.mean(axis=0).argmax()]
+        seeds.append(
+            pd.DataFrame({"clip_id": group["clip_id"].to_numpy(), "score": score}, group["sample_id"])
+        )
+    if any(not frame.index.equals(seeds[0].index) for frame in seeds):
+        raise AggregateError("the seeds of one method were scored on different samples")
+    return seeds[0].assign(score=np.mean([frame["score"] for frame in seeds], axis=0))

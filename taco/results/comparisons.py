@@ -1,0 +1,108 @@
+"""Paired comparisons of methods, by clip: which are made, their bootstrap intervals and permutation tests."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from taco.results.aggregate import AggregateError, image_scores
+from taco.metrics.tasks import TASKS
+from taco.results.resampling import paired_bootstrap, paired_permutation
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison; word_bank None = the task's default."""
+
+    method: str
+    variant: str = "proposed"
+    word_bank: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison, and the tasks that must hold it (elsewhere it is made where both sides exist)."""
+
+    a: Side
+    b: Side
+    required: tuple = ()
+
+
+_BINARY = tuple(name for name, task in TASKS.items() if task.kind != "semantic")
+PAIRS = (
+    Pair(Side("TACO"), Side("TACO", "shuffled audio"), _BINARY),
+    Pair(Side("U only"), Side("U only", "shuffled audio"), _BINARY),
+    Pair(Side("TACO"), Side("U only"), _BINARY),
+    Pair(Side("TACO"), Side("A-FC-CLIP", "list", "specific"), tuple(TASKS)),
+    Pair(Side("A-FC-CLIP", "list", "specific"), Side("A⁺-FC-CLIP", "list", "specific")),
+    Pair(Side("TACO"), Side("TACO", "no-min"), ("ade_sp",)),
+    Pair(Side("TACO"), Side("TACO", "w/o component"), ("ade_sp",)),
+    Pair(Side("TACO"), Side("TACO", "w/o penalty"), ("ade_sp",)),
+)
+
+
+def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
+    """Paired bootstrap and permutation test of every comparison on every task that the rows hold.
+
+    Thresholds stay those chosen on the whole set; they are not chosen anew in a drawn set. Every comparison
+    starts from the same seed, so its interval does not depend on the others.
+
+    Returns
+    -------
+    DataFrame: task, metric, method_a, variant_a, word_bank_a, method_b, variant_b, word_bank_b, mean_a,
+    mean_b, difference, low, high, p_value, n_clips, n_samples, n_seeds_a, n_seeds_b, draws (fractions)
+
+    Raises
+    ------
+    AggregateError
+        when a task lacks a side of a pair that it must hold.
+    """
+    records = []
+    for task in (name for name in TASKS if name in set(rows["task"])):
+        cells = dict(list(rows[rows["task"] == task].groupby(["method", "variant", "word_bank"])))
+        scores = {}
+        for pair in pairs:
+            keys = [(s.method, s.variant, s.word_bank or TASKS[task].word_bank) for s in (pair.a, pair.b)]
+            missing = [key for key in keys if key not in cells]
+            if missing and task in pair.required:
+                raise AggregateError(
+                    f"{task}: no rows of {missing[0]}, which a comparison needs: score it, or drop the pair"
+                )
+            if missing:
+                continue
+            for key in keys:
+                if key not in scores:
+                    scores[key] = image_scores(cells[key])
+            seeds = [cells[key]["seed"].nunique() for key in keys]
+            records.append(_compare(task, keys, [scores[key] for key in keys], seeds, draws, seed))
+    if not records:
+        raise AggregateError("no comparison can be made: the rows hold both sides of none of the pairs")
+    return pd.DataFrame(records)
+
+
+def _compare(task, keys, scores, seeds, draws, seed):
+    a, b = scores
+    if not a.index.equals(b.index):
+        raise AggregateError(
+            f"{task}: {keys[0]} and {keys[1]} were scored on different samples: score the missing ones"
+        )
+    difference = (a["score"] - b["score"]).to_numpy()
+    low, high = paired_bootstrap(difference, a["clip_id"], draws, seed)
+    record = {"task": task, "metric": "mIoU by image" if TASKS[task].kind == "semantic" else "mask-IoU"}
+    for side, key in zip("ab", keys, strict=True):
+        record |= {
+            f"{name}_{side}": value
+            for name, value in zip(("method", "variant", "word_bank"), key, strict=True)
+        }
+    return record | {
+        "mean_a": a["score"].mean(),
+        "mean_b": b["score"].mean(),
+        "difference": difference.mean(),
+        "low": low,
+        "high": high,
+        "p_value": paired_permutation(difference, a["clip_id"], draws, seed),
+        "n_clips": a["clip_id"].nunique(),
+        "n_samples": len(a),
+        "n_seeds_a": seeds[0],
+        "n_seeds_b": seeds[1],
+        "draws": draws,
+    }

@@ -1,0 +1,181 @@
+"""Does a method notice that the sound is not of this image? A test on un-normalised maps.
+
+The paper's metrics stretch every map to 0 … 1, so some pixel is always marked. Here the map's own range counts
+(columns ``floor`` and ``peak`` of the score rows: its least and greatest value before stretching). Positives are images
+with their own sound; negatives are of several kinds:
+
+* off-screen: the image with another clip's sound, of other classes wherever possible (variant "shuffled audio");
+* silence, noise: the image with digital silence, or with white noise (`taco.method.stimuli`);
+* no source: images whose own sound has no source, so that their truth is empty (MS3).
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from taco import metrics
+from taco.results.aggregate import stack
+from taco.metrics.tasks import TASKS
+
+OFF_SCREEN, SILENCE, NOISE, NO_SOURCE = "off-screen sound", "silence", "noise", "frames without a source"
+EXCHANGED = {OFF_SCREEN: "shuffled audio", SILENCE: "silence", NOISE: "noise"}
+"""Kinds of negatives whose sound was put in place of the image's own, and their variants."""
+METHODS = ("TACO", "U only")
+CANDIDATES = 200
+COLUMNS = (
+    *("table", "dataset", "method", "word_bank", "negatives", "metric"),
+    *("mean", "std", "n_seeds", "n_positive", "n_negative", "source"),
+)
+AUROC = "AUROC"
+MARKED, MARKED_STRETCHED = "falsely marked", "falsely marked, stretched"
+
+
+def auroc(positives, negatives):
+    """Probability that a positive's readout is above a negative's; ties count half.
+
+    Parameters
+    ----------
+    positives, negatives : float [P], [N], not empty
+
+    Returns
+    -------
+    float in [0, 1], the area under the ROC curve (0.5 is chance)
+
+    Examples
+    --------
+    >>> auroc([3.0, 2.0], [1.0, 2.0])
+    0.875
+    """
+    positives, negatives = np.asarray(positives), np.asarray(negatives)
+    ranks = rankdata(np.concatenate([positives, negatives]))[: len(positives)].sum()
+    pairs = len(positives) * len(negatives)
+    return float((ranks - len(positives) * (len(positives) + 1) / 2) / pairs)
+
+
+def counts_above(rows, threshold):
+    """Pixels of truth and pixels in all that an un-normalised threshold marks, from counts of the stretched map.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        binary rows with floor and peak
+    threshold : float
+
+    Returns
+    -------
+    hit, marked : int [S]. Counts are kept at 255 levels of each map's range; the next level above is taken.
+    """
+    floor, span = rows["floor"].to_numpy(), (rows["peak"] - rows["floor"]).to_numpy()
+    levels = len(metrics.F_THRESHOLDS)
+    above = np.divide(threshold - floor, span, out=np.full(len(rows), np.inf), where=span > 0)
+    flat = (span <= 0) & (floor >= threshold)  # a constant map at or above the threshold marks every pixel
+    place = np.ceil(np.clip(above, 0, 2) * (levels - 1) - 1e-9).astype(int)
+    inside = np.minimum(place, levels - 1)[:, None]
+    hit, marked = (
+        np.where(place < levels, np.take_along_axis(stack(rows[name]), inside, axis=1)[:, 0], 0)
+        for name in ("f_tp", "f_pp")
+    )
+    return np.where(flat, rows["positives"], hit), np.where(flat, rows["pixels"], marked)
+
+
+def choose_threshold(positives, negatives):
+    """Threshold on the un-normalised map with the greatest mean of IoU (positives) and share left free (negatives)."""
+    peaks = np.concatenate([positives["peak"], positives["floor"], negatives["peak"]])
+    best, chosen = -1.0, 0.0
+    for threshold in np.quantile(peaks, np.linspace(0, 1, CANDIDATES)):
+        hit, marked = counts_above(positives, threshold)
+        iou = np.mean(hit / np.maximum(positives["positives"].to_numpy() + marked - hit, 1))
+        score = iou + 1 - np.mean(counts_above(negatives, threshold)[1] / negatives["pixels"])
+        if score > best:
+            best, chosen = score, float(threshold)
+    return chosen
+
+
+def _halves(positives, negatives):
+    """Split rows by clip: every second clip (in order of names) chooses the threshold, the others are held out.
+
+    Clips with negatives are dealt out first, on their own, so that both halves have some.
+    """
+    with_negatives = sorted(set(negatives["clip_id"]))
+    others = sorted(set(positives["clip_id"]) - set(with_negatives))
+    first = {*with_negatives[::2], *others[::2]}
+    return [
+        (group[group["clip_id"].isin(first)], group[~group["clip_id"].isin(first)])
+        for group in (positives, negatives)
+    ]
+
+
+def _measures(positives, negatives):
+    """The measures of one seed as pairs (metric, fraction); falsely marked pixels only where both halves have rows."""
+    yield AUROC, auroc(positives["peak"], negatives["peak"])
+    (fit, _), (fit_negative, held_out) = _halves(positives, negatives)
+    if not min(len(fit), len(fit_negative), len(held_out)):
+        return
+    threshold = choose_threshold(fit, fit_negative)
+    yield MARKED, float(np.mean(counts_above(held_out, threshold)[1] / held_out["pixels"]))
+    iou = metrics.mask_iou(fit["pixels"], fit["positives"], stack(fit["tp"]), stack(fit["fp"]))
+    best = int(iou.mean(axis=0).argmax())
+    marked = (stack(held_out["tp"]) + stack(held_out["fp"]))[:, best]
+    yield MARKED_STRETCHED, float(np.mean(marked / held_out["pixels"]))
+
+
+def per_seed(rows):
+    """Every measure of every method, kind of negatives and seed, on each task's default word bank.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        from `taco.results.aggregate.load_rows`
+
+    Returns
+    -------
+    DataFrame: task, method, word_bank, negatives, seed, metric, value (fraction), n_positive, n_negative; empty where
+    no task has negatives
+    """
+    names = [
+        "task",
+        "method",
+        "word_bank",
+        "negatives",
+        "seed",
+        "metric",
+        "value",
+        "n_positive",
+        "n_negative",
+    ]
+    records = []
+    for task, form in TASKS.items():
+        found = rows[(rows["task"] == task) & (rows["word_bank"] == form.word_bank)]
+        if form.kind == "semantic" or "peak" not in found:
+            continue
+        found = found[found["peak"].notna()]
+        for (method, seed), group in found[found["method"].isin(METHODS)].groupby(["method", "seed"]):
+            own = group[group["variant"] == "proposed"]
+            seen = own["positives"] > 0
+            kinds = {kind: group[group["variant"] == variant] for kind, variant in EXCHANGED.items()}
+            kinds[NO_SOURCE] = own[~seen]
+            for kind, negatives in kinds.items():
+                if len(negatives) and seen.any():
+                    counts = int(seen.sum()), len(negatives)
+                    for metric, value in _measures(own[seen], negatives):
+                        records.append((task, method, form.word_bank, kind, seed, metric, value, *counts))
+    return pd.DataFrame(records, columns=names)
+
+
+def table(values, suite):
+    """`per_seed` for CSV: mean and population std over seeds, in percent, with the dataset's name and the suite."""
+    keys = ["task", "method", "word_bank", "negatives", "metric"]
+    frame = (
+        values.groupby(keys, sort=False)
+        .agg(
+            mean=("value", "mean"),
+            std=("value", lambda x: x.std(ddof=0) if len(x) > 1 else np.nan),
+            n_seeds=("value", "size"),
+            n_positive=("n_positive", "first"),
+            n_negative=("n_negative", "first"),
+        )
+        .reset_index()
+    )
+    frame[["mean", "std"]] *= 100
+    frame["dataset"] = [TASKS[task].title for task in frame["task"]]
+    return frame.assign(table="negatives", source=f"measured: {suite} suite")[list(COLUMNS)]

@@ -1,0 +1,134 @@
+"""The benchmark counts what the solver does, and reports all that it promises."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from taco.bench import conmf as bench
+from taco.bench import gates
+from taco.cache.hdf5 import CacheWriter
+from taco.conmf import CoNMF, Settings
+from taco.method import text
+
+TINY = bench.Size(n=20, c_image=12, t=10, c_audio=14, j=9, d=16, k=3)
+
+
+@pytest.fixture
+def one_thread():
+    """Solve in the calling thread, the only one whose operations torch's counter sees."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_counted_operations_are_those_of_a_step(one_thread):
+    """Two runs that differ by ten steps; torch counts the products."""
+    image, audio, anchors = bench.problem(TINY, samples=2)
+    counts = []
+    for steps in (5, 15):
+        solver = CoNMF(Settings(n_components=3, steps=steps, init="random_tokens", batch_size=2), anchors)
+        with FlopCounterMode(display=False) as counter:
+            solver.fit(image, audio, ["a", "b"], (0, 1, 2))
+        counts.append(counter.get_total_flops())
+    assert (counts[1] - counts[0]) / 10 == 6 * bench.flops_per_step(TINY)
+
+
+def test_report_has_rows_ratios_gates_and_json(tmp_path, monkeypatch):
+    monkeypatch.setitem(bench.SIZES, "tiny", TINY)
+    monkeypatch.setitem(bench.SIZES, "miniature", TINY)
+    monkeypatch.setattr(bench.measure, "ceilings", lambda device: {"gflops": 100.0, "gbytes": 10.0})
+    monkeypatch.setattr(bench, "GATE_SAMPLES", 2)
+    path = tmp_path / "bench.json"
+    report = bench.conmf(
+        sizes=["tiny"],
+        batches=[1, 2],
+        seeds=[1, 3],
+        steps=40,
+        baseline_batch=2,
+        baseline_steps=20,
+        ways=["closed form", "tf32"],
+        output=path,
+    )
+    assert json.loads(path.read_text()) == report
+    cases = [(r["samples"], r["seeds"], r["version"]) for r in report["rows"]]
+    assert cases[:4] == [
+        (1, 1, "closed form"),
+        (2, 1, "closed form"),
+        (1, 3, "closed form"),
+        (2, 3, "closed form"),
+    ]
+    assert cases[4:8] == [(1, 1, "tf32"), (2, 1, "tf32"), (1, 3, "tf32"), (2, 3, "tf32")]
+    assert [case[1:] for case in cases[8:]] == [
+        (seeds, f"autograd, {kind}") for seeds in (1, 3) for kind in ("plain", "expanded")
+    ]
+    for row in report["rows"][:8]:
+        assert row["roofline"] == max(row["compute"], row["traffic"]) > 0
+        assert row["peak_over_tokens"] > 0
+    assert len(report["ratios"]) == 2 * 2 * 2  # ways, baselines, numbers of seeds
+    assert all(r["times_faster"] > 0 for r in report["ratios"])
+    assert [(r["tokens"], r["version"]) for r in report["gates"]] == [
+        ("planted", "closed form"),
+        ("planted", "tf32"),
+    ]
+
+
+def test_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="miniature, paper"):
+        bench.conmf(sizes=["huge"])
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """A problem for the gates, and its exact outcome."""
+    image, audio, anchors = bench.problem(bench.Size(48, 24, 16, 20, 12, 28, k=4), samples=3)
+    problem = gates.Problem(3 * image, 3 * audio, anchors, ["a", "b", "c"], tuple(gates.GATES))
+    settings = Settings(n_components=4, beta_penalty=10.0, steps=200)
+    return problem, gates.exact(problem, settings, seeds=(0, 1))
+
+
+@pytest.mark.parametrize("way", ["closed form", "tf32"])
+def test_gates_hold_on_planted_tokens(way, planted):
+    found = gates.deviation(*planted, "cpu", bench.WAYS[way])
+    assert found["clear"] > 0 and found["passed"]
+    assert 0 < found["objective_median"] <= found["objective"]
+
+
+def test_the_gates_see_a_difference(monkeypatch, planted):
+    """A way whose W is off must not pass."""
+    fit = CoNMF.fit
+
+    def spoilt(self, image_tokens, *rest, **options):
+        result = fit(self, image_tokens, *rest, **options)
+        result.image_activations = result.image_activations.flip(2)
+        result.objective = result.objective * 1.01
+        return result
+
+    monkeypatch.setattr(CoNMF, "fit", spoilt)
+    found = gates.deviation(*planted, "cpu")
+    assert found["objective"] > 1e-4 and found["iou"] < 0.9 and not found["passed"]
+
+
+def test_tokens_of_a_suite_are_read(tmp_path):
+    """Its first samples, and the anchors of its general bank."""
+    image, audio, anchors = bench.problem(TINY, samples=3)
+    (tmp_path / "features" / "s4").mkdir(parents=True)
+    with CacheWriter(tmp_path / "features" / "s4" / "0.h5", "features", ["a", "b", "c"], {}) as writer:
+        for i in range(3):
+            writer.put("image_tokens", i, image[i].numpy().astype(np.float16))
+            writer.put("audio_tokens", i, audio[i].numpy().astype(np.float16))
+    constants = dict(zip(("linear1", "linear2", "norm_weight", "norm_bias", "norm_eps"), anchors.projection))
+    constants["clap_logit_scale"] = anchors.scale
+    labels = text.Labels(["x"], anchors.image.numpy(), anchors.audio.numpy())
+    held = SimpleNamespace(labels=lambda dataset, bank: labels, constants=constants)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gates, "Text", lambda path: held)
+        problem = gates.suite_problem(tmp_path, "s4", 2)
+    assert problem.keys == ["s4/a", "s4/b"]
+    assert torch.equal(problem.image, image[:2].half().float())
+    assert torch.equal(problem.audio, audio[:2].half().float())
+    assert torch.equal(problem.anchors.projection.linear2, anchors.projection.linear2)

@@ -1,0 +1,273 @@
+"""Figures: rules of choice on known cases, what stands on each figure, and that drawing needs no torch."""
+
+import dataclasses
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from figure_data import CLASSES, WORDS, disc, make_source
+from PIL import Image
+
+from taco import metrics
+from taco.figures import charts, drawing, examples, exhibits
+from taco.results import aggregate
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITE_LINE = "miniature suite: a generated world"
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    with ExitStack() as stack:
+        made = {}
+        for task in ("s4", "ms3", "ade_sp", "avss"):
+            made[task] = make_source(stack, tmp_path_factory.mktemp(task), task)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def evidence(sources):
+    rows = pd.concat([rows for _, rows in sources.values()], ignore_index=True)
+    histograms = pd.DataFrame(histograms_of(sources["ade_sp"][1], sources["ade_sp"][0]))
+    steps = pd.DataFrame(
+        {
+            "task": "ade_sp",
+            "metric": "mAP",
+            "steps": [10, 50, 100],
+            "value": [0.2, 0.4, 0.5],
+            "baseline": 0.3,
+            "solve_seconds": [0.01, 0.02, 0.03],
+            "other_seconds": 0.1,
+            "n_samples": 4,
+            "device": "cpu, 1 threads",
+        }
+    )
+    trace = np.linspace(10, 4, 5) * np.ones((3, 8, 1))
+    return exhibits.Evidence(
+        suite="miniature",
+        sources={task: source for task, (source, _) in sources.items()},
+        rows=rows,
+        histograms=histograms,
+        traces={"S4": ([0, 10, 20, 30, 40], trace)},
+        steps=steps,
+        n_rows=3,
+        seed=0,
+    )
+
+
+def histograms_of(rows, source):
+    """Histogram rows that belong to the made-up ADE SP rows."""
+    pools = {}
+    for row in rows.to_dict("records"):
+        truth = source.truth(row["sample_id"])
+        key = tuple(row[name] for name in metrics.HISTOGRAM_IDENTITY)
+        pools.setdefault(key, metrics.ScoreHistogram()).update(truth * 0.5, truth)
+    return [
+        {**dict(zip(metrics.HISTOGRAM_IDENTITY, key, strict=True)), **p.to_row()} for key, p in pools.items()
+    ]
+
+
+# ------------------------------------------------------------------------------------ rules of choice
+
+
+def test_nearest_quantile_takes_the_first_of_equals():
+    scores = pd.Series({"b": 0.5, "a": 0.5, "c": 0.0, "d": 1.0})
+    assert examples.nearest_quantile(scores, 0.5) == "a"
+    assert examples.nearest_quantile(scores, 1.0) == "d"
+    assert examples.nearest_quantile(scores.iloc[:0], 0.5) is None
+
+
+def test_draw_takes_one_sample_of_a_clip_and_repeats():
+    table = pd.DataFrame({"clip_id": [f"c{i // 5}" for i in range(50)]}, [f"s{i:02d}" for i in range(50)])
+    chosen = examples.draw(table, 4, seed=0, purpose="p")
+    assert chosen == sorted(chosen) == examples.draw(table.sample(frac=1, random_state=1), 4, 0, "p")
+    assert table.loc[chosen, "clip_id"].nunique() == 4
+    assert {tuple(examples.draw(table, 4, seed, "p")) for seed in range(5)} != {tuple(chosen)}
+    assert len(examples.draw(table, 99, 0, "p")) == 10
+
+
+def test_sound_grid_of_both_models():
+    assert examples.sound_grid(ROOT / "config/models/miniature_clap.json") == (4, 16)
+    assert examples.sound_grid(ROOT / "config/models/clap_2023.json") == (2, 32)
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [([], 0), ([(0, 3)], 0), ([(0, 3), (10, 3)], 1), ([(0, 3), (3, 3)], 0)]
+)
+def test_other_objects_counts_classes_beside_one(codes, expected, tmp_path):
+    code = np.zeros((4, 6, 3), dtype=np.uint8)
+    for row, (red, green) in enumerate(codes):
+        code[row, :, 0], code[row, :, 1] = red, green  # the last digit of red is no part of the class
+    code[:, :, 2] = 9  # nor is blue
+    Image.fromarray(code).save(tmp_path / "a_seg.png")
+    assert examples.other_objects(tmp_path / "a_seg.png") == expected
+
+
+def test_missed_source_needs_one_part_found_and_one_left_out():
+    truth = disc(8, 8, 5) | disc(24, 24, 5)
+    assert examples.missed_source(truth, disc(8, 8, 5))
+    assert not examples.missed_source(truth, truth)
+    assert not examples.missed_source(truth, np.zeros_like(truth))
+    assert not examples.missed_source(disc(8, 8, 5), disc(8, 8, 5))
+    speck = disc(8, 8, 5)
+    speck[30, 30] = True  # less than 5 % of the truth is no part
+    assert not examples.missed_source(speck, disc(8, 8, 5))
+
+
+def test_closest_words_descend_and_break_ties_by_the_bank():
+    assert examples.closest(np.array([0.1, 0.7, 0.7]), ["a", "b", "c"], 2) == [("b", 0.7), ("c", 0.7)]
+
+
+def test_image_scores_take_the_threshold_of_the_whole_set(sources):
+    source = sources["s4"][0]
+    scores, threshold = examples.image_scores(source.cell("TACO"))
+    assert 0 < threshold < 0.9
+    # Odd samples have a second disc that the map leaves out.
+    one, two = disc(10, 10, 6).sum(), disc(24, 24, 5).sum()
+    assert scores.to_numpy() == pytest.approx([1, one / (one + two)] * 4, abs=1e-6)
+
+
+def test_failures_follow_their_rules_or_are_none(sources):
+    found = examples.failures(sources["ms3"][0])
+    assert list(found) == list(examples.FAILURES)
+    assert found["one source missed"].endswith("/1")
+    assert found["no clear factor"] is not None
+    assert found["right factor, poor mask"] is None  # U alone is never better here
+
+
+def test_a_shuffled_example_shows_its_own_image_and_another_clips_sound(sources):
+    source = sources["s4"][0]
+    own, other = source.shown("c0/0"), source.shown("c0/0", "shuffled")
+    assert np.array_equal(own.image, other.image)
+    assert not np.array_equal(own.wave, other.wave)
+    assert "another clip's sound" in drawing.describe(other)
+    assert len(own.wave) == 4000  # the window, at the file's rate: 0.4 s repeated to 0.5 s
+
+
+# -------------------------------------------------------------------------------------------- figures
+
+
+def test_the_configuration_names_every_figure_and_each_has_a_caption():
+    configured = yaml.safe_load((ROOT / "config/config.yaml").read_text())["figures"]["which"]
+    assert configured == list(exhibits.FIGURES)
+    for name in configured:
+        caption = (ROOT / f"report/figures/{name}.rst").read_text()
+        assert "Suite:" in caption
+
+
+@pytest.mark.parametrize("name", list(exhibits.FIGURES))
+def test_every_figure_names_its_suite_and_is_not_blank(name, evidence, tmp_path):
+    figure = exhibits.FIGURES[name](evidence)
+    words = drawing.texts(figure)
+    assert SUITE_LINE in words
+    assert any(character.isdigit() for character in words)
+    drawing.save(figure, [tmp_path / "a.png", tmp_path / "a.pdf"])
+    with Image.open(tmp_path / "a.png") as image:
+        pixels = np.asarray(image.convert("L"))
+    assert pixels.std() > 10
+    assert pixels.shape[1] == pytest.approx(drawing.WIDTH * drawing.DPI, abs=2)
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_figure_is_written_alike_twice(evidence, tmp_path):
+    for name in ("a", "b"):
+        drawing.save(
+            exhibits.FIGURES["words"](evidence), [tmp_path / f"{name}.png", tmp_path / f"{name}.pdf"]
+        )
+    for ending in ("png", "pdf"):
+        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+
+
+def test_a_row_without_a_sample_says_so(evidence):
+    figure = drawing.grid([("Nothing", None)], drawing.BINARY, "t", "note", "miniature")
+    assert "no sample fits this rule" in drawing.texts(figure)
+
+
+def test_a_run_of_few_samples_still_has_every_figure(evidence, tmp_path):
+    with ExitStack() as stack:
+        sources, rows = {}, []
+        for task in evidence.sources:
+            # One clip: no truth in several parts, no other clip to take a sound from.
+            made, scored = make_source(stack, tmp_path / task, task, clips=1, frames=1)
+            made.rows = made.rows[made.rows["variant"] != "shuffled audio"]
+            sources[task] = made
+            rows.append(scored)
+        few = dataclasses.replace(evidence, sources=sources, rows=pd.concat(rows, ignore_index=True))
+        for name in (
+            "overview",
+            "figure4",
+            "figure5",
+            "figure7",
+            "figure9",
+            "figure10",
+            "confidence",
+            "words",
+        ):
+            figure = exhibits.FIGURES[name](few)
+            assert SUITE_LINE in drawing.texts(figure)
+            drawing.save(figure, [])
+        assert "no sample fits this rule" in drawing.texts(exhibits.overview(few))
+
+
+def test_ablations_show_mean_and_single_seeds(evidence):
+    values = evidence.values[evidence.values["task"] == "ade_sp"].copy()
+    values.loc[values["method"] == "TACO", "value"] = [0.1, 0.2, 0.6] * (
+        (values["method"] == "TACO").sum() // 3
+    )
+    figure = charts.ablations(values, "miniature")
+    drawn = np.concatenate([line.get_xdata() for line in figure.axes[0].lines])
+    assert {10, 20, 30, 60} <= {round(float(x)) for x in drawn}  # the mean is 30
+
+
+def test_the_marked_threshold_is_the_tables(evidence):
+    figure = charts.thresholds(evidence.rows, "miniature")
+    found = aggregate.per_seed(charts.cell(evidence.rows, "s4", "TACO", "proposed"))
+    best = found.loc[found["metric"] == "mask-IoU", "value"].iloc[0]
+    marked = [
+        line for line in figure.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata()) == 1
+    ]
+    assert marked[0].get_ydata()[0] == pytest.approx(100 * best)
+
+
+def test_classes_leave_out_tasks_with_several_classes_in_an_image(evidence):
+    figure = charts.classes(evidence.rows, "miniature")
+    assert [axes.get_title() for axes in figure.axes] == ["S4 (n = 8)", "ADE SP (n = 8)"]
+    assert {text.get_text() for text in figure.axes[0].get_yticklabels()} == {
+        "bell (4)",
+        "bird (2)",
+        "drum (2)",
+    }
+    several = evidence.rows[evidence.rows["task"] == "ms3"]
+    with pytest.raises(examples.ExampleError, match="figures.which"):
+        charts.classes(several, "miniature")
+
+
+def test_a_missing_task_is_an_error_with_a_remedy(evidence):
+    alone = dataclasses.replace(evidence, sources={"s4": evidence.sources["s4"]})
+    with pytest.raises(examples.ExampleError, match="figures.which"):
+        exhibits.figure9(alone)
+
+
+def test_cut_out_keeps_colours_inside_only():
+    image = np.zeros((2, 2, 3), dtype=np.uint8)
+    image[..., 0] = 200
+    cut = drawing.cut_out(image, np.array([[True, False], [False, False]]))
+    assert cut[0, 0].tolist() == [200, 0, 0]
+    assert len(set(cut[0, 1].tolist())) == 1
+    assert cut[0, 1, 0] > 150
+
+
+def test_drawing_needs_no_torch():
+    code = "import sys, taco.figures.exhibits, taco.figures.gallery; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_made_up_words_are_shown(evidence):
+    similarity, _ = evidence.sources["ms3"].similarity("c1/0")
+    assert similarity.shape == (4, len(WORDS))
+    assert set(evidence.sources["ms3"].class_names.values()) == set(CLASSES)

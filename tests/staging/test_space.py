@@ -1,0 +1,76 @@
+"""Disk that the caches will take: estimated from the configuration, compared with what is free."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from taco import cli
+from taco.cache.hdf5 import CacheWriter
+from taco.staging import doctor, space
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def paper():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        yield cli.load_config([ROOT / "config/paper.yaml"])
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_a_full_size_sample_is_as_large_as_its_arrays(paper):
+    """250 masks of 192 × 192, 2 × 250 embeddings of 768, 576 + 64 tokens of 768, one embedding of 1,024."""
+    masks = 250 * 192 * 192
+    other = 2 * 250 * 768 * 4 + (576 + 64) * 768 * 2 + 1024 * 4
+    assert space.sample_bytes(paper) == {"float16": 2 * masks, "uint8": masks, "other": other}
+    assert 7500 * 2 * masks / 1e9 == pytest.approx(138.24)
+
+
+def test_avss_fits_in_60_gb_as_uint8_alone(paper):
+    assert space.estimate(paper, "uint8")["avss"] < 60e9 < space.estimate(paper, "float16")["avss"]
+
+
+def test_samples_are_counted_as_configured(paper):
+    assert space.sample_count(paper, "avss") == 7500
+    assert space.sample_count({**paper, "limit": 3}, "avss") == 30
+    assert space.sample_count({**paper, "limit": 10**6}, "s4") == 3700
+    assert space.sample_count(cli.load_config(), "s4") == 5 * 40
+
+
+def test_a_dataset_of_unknown_size_is_left_out(paper):
+    config = copy.deepcopy(paper)
+    del config["datasets"]["avss"]["expected"]
+    assert "avss" not in space.estimate(config)
+
+
+def test_the_doctor_says_how_much_and_refuses_what_the_disk_cannot_hold(paper, monkeypatch):
+    monkeypatch.setattr(space, "present", lambda config: 0)
+    monkeypatch.setattr(space, "free", lambda config: 10**13)
+    (enough,) = doctor.disk(paper)
+    assert enough.status == doctor.PRESENT and "float16 masks alone are" in enough.remark
+    monkeypatch.setattr(space, "free", lambda config: 80 * 10**9)
+    (short,) = doctor.disk(paper)
+    assert doctor.exit_code([short]) == 1
+    assert "80 GB are free" in short.remark and "features.proposals: uint8" in short.step
+    # What is there already is not needed again.
+    monkeypatch.setattr(space, "present", lambda config: sum(space.estimate(paper).values()))
+    assert doctor.disk(paper)[0].status == doctor.PRESENT
+
+
+def test_a_model_without_its_description_leaves_the_size_open(tmp_path, monkeypatch, paper):
+    monkeypatch.chdir(tmp_path)
+    assert doctor.disk(paper) == []
+
+
+def test_caches_that_are_there_are_counted(tmp_path, monkeypatch, paper):
+    monkeypatch.chdir(tmp_path)
+    assert space.present(paper) == 0 and space.free(paper) > 0
+    with CacheWriter("results/paper/features/s4/0.h5", "features", ["a"], {}) as writer:
+        writer.put("count", 0, 1)
+    assert space.present(paper) == Path("results/paper/features/s4/0.h5").stat().st_size

@@ -1,0 +1,69 @@
+"""Made-up score rows of a few samples, as tests of aggregation, tables and figures share them."""
+
+import numpy as np
+
+from taco import metrics
+from taco.results import aggregate
+
+SIZE = (10, 12)
+
+
+def identity(task, sample, method="TACO", variant="proposed", bank="general", seed=0, class_name="bell"):
+    return {
+        "task": task,
+        "dataset": "ade" if task.startswith("ade") else task,
+        "sample_id": f"clip{sample // 2}_{sample % 2}",
+        "clip_id": f"clip{sample // 2}",
+        "class_name": class_name,
+        "method": method,
+        "variant": variant,
+        "word_bank": bank,
+        "seed": seed,
+    }
+
+
+def truth_of(sample):
+    return np.random.default_rng(sample).random(SIZE) < 0.3
+
+
+def map_of(sample, seed, skill=0.5):
+    noise = np.random.default_rng([sample, seed + 1, 7]).random(SIZE)
+    return skill * truth_of(sample) + (1 - skill) * noise
+
+
+def binary_rows(task="s4", samples=range(8), seeds=(0, 1, 2), skill=0.5, **names):
+    return [
+        identity(task, sample, seed=seed, class_name=f"class{sample % 2}", **names)
+        | metrics.binary_row(map_of(sample, seed, skill), truth_of(sample))
+        for seed in seeds
+        for sample in samples
+    ]
+
+
+def semantic_rows(samples=range(8), seeds=(0, 1, 2), task="avss", first_id=0, skill=0.5, **names):
+    rows = []
+    for seed in seeds:
+        for sample in samples:
+            rng = np.random.default_rng([sample, seed + 1])
+            truth = truth_of(sample) * (1 + sample % 3)
+            prediction = np.where(rng.random(SIZE) < skill, truth, rng.integers(0, 4, SIZE))
+            labels = 4 if first_id == 0 else 3
+            row = metrics.semantic_row(prediction, truth, labels, first_id)
+            rows.append(identity(task, sample, bank="specific", seed=seed, **names) | row)
+    return rows
+
+
+def histogram_rows(samples=range(8), seeds=(0, 1, 2), **names):
+    pools = {}
+    for seed in seeds:
+        for sample in samples:
+            name = identity("ade_sp", sample, seed=seed, class_name=f"class{sample % 2}", **names)
+            key = tuple(name[k] for k in metrics.HISTOGRAM_IDENTITY)
+            pools.setdefault(key, metrics.ScoreHistogram()).update(map_of(sample, seed), truth_of(sample))
+    return [dict(zip(metrics.HISTOGRAM_IDENTITY, key, strict=True)) | p.to_row() for key, p in pools.items()]
+
+
+def frame_of(rows, folder, kind="binary", name="rows"):
+    path = folder / f"{name}.parquet"
+    aggregate.write_rows(rows, path, kind)
+    return aggregate.load_histograms([path]) if kind == "histogram" else aggregate.load_rows([path])
