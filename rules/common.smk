@@ -8,6 +8,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from taco import runtime, suites
+from taco.cache import receipts
 
 try:
     suites.check(suites.settle(config), ROOT / "config/schemas/config.schema.yaml")
@@ -40,8 +41,10 @@ def gpus(wildcards):
 
 
 def device_threads(wildcards):
-    """Threads of such a job: all cores while it has the only GPU, else one of the jobs that share them."""
-    return config["threads"] or (workflow.cores or 1 if gpus(wildcards) else 1)
+    """Threads of such a job: on a GPU its share of the cores (`--resources gpu=N` runs N side by side), else one."""
+    allowed = workflow.global_resources.get("gpu")
+    side_by_side = (allowed.value if allowed else 1) or 1
+    return config["threads"] or (max(1, (workflow.cores or 1) // side_by_side) if gpus(wildcards) else 1)
 
 
 @cache
@@ -67,33 +70,11 @@ def world(wildcards):
     return f"results/{wildcards.suite}/world" if generated else []
 
 
-def sounds(wildcards):
-    """Feature files that a solve reads: its own shard's, and all where sounds are exchanged between clips."""
-    exchanged = suites.needs_other_sounds(config, wildcards.variant)
-    shards = suites.shards(config, wildcards.dataset) if exchanged else [wildcards.shard]
-    return expand(
-        "results/{suite}/features/{dataset}/{shard}.h5",
-        shard=shards,
-        allow_missing=True,
-    )
-
-
-def factors(wildcards):
-    """Factor files that a task scores on a shard, by bank and variant."""
-    dataset = config["tasks"][wildcards.task]["dataset"]
-    return [
-        f"results/{wildcards.suite}/factors/{dataset}/{bank}/{variant}/{wildcards.shard}.h5"
-        for bank, variant in suites.task_runs(config, wildcards.task)
-    ]
-
-
-def scores(wildcards, ending):
-    """Score files of all tasks and shards with an ending."""
-    return [
-        f"results/{wildcards.suite}/scores/{task}/{shard}.{ending}"
-        for task, options in config["tasks"].items()
-        for shard in suites.shards(config, options["dataset"])
-    ]
+def others_features(wildcards):
+    """Feature files of all shards, where a variant exchanges sounds between clips, which may lie in other shards."""
+    exchanged = any(run["sound"] == "shuffled" for run in suites.solved_runs(config, wildcards.dataset))
+    shards = suites.shards(config, wildcards.dataset) if exchanged else []
+    return expand("results/{suite}/features/{dataset}/{shard}.h5", shard=shards, allow_missing=True)
 
 
 def task_files(wildcards, folder):
@@ -102,21 +83,11 @@ def task_files(wildcards, folder):
     return [f"results/{wildcards.suite}/{folder}/{name}/{shard}.h5" for shard in suites.shards(config, name)]
 
 
-def dataset_files(wildcards, folder):
-    """Files of all used datasets in a folder, one for each shard."""
+def every_shard(pattern):
+    """A path pattern with each shard of each used dataset."""
     return [
-        f"results/{wildcards.suite}/{folder}/{name}/{shard}.h5"
+        pattern.format(suite=config["suite"], dataset=name, shard=shard)
         for name in suites.used_datasets(config)
-        for shard in suites.shards(config, name)
-    ]
-
-
-def all_factors(wildcards):
-    """Factor files of everything that is solved."""
-    return [
-        f"results/{wildcards.suite}/factors/{name}/{bank}/{variant}/{shard}.h5"
-        for name in suites.used_datasets(config)
-        for bank, variant in suites.runs(config, name)
         for shard in suites.shards(config, name)
     ]
 
@@ -131,28 +102,12 @@ def validation_scores(wildcards):
     return expand(f"results/{config['suite']}/sensitivity/{{task}}.csv", task=config["tasks"])
 
 
-def example_factors(wildcards, task, sound):
-    """Factor files of a task's proposed method, or of its control with exchanged sounds (none without one)."""
-    options = config["tasks"][task]
-    exchanged = [name for name in options["variants"] if suites.needs_other_sounds(config, name)]
-    return [
-        f"results/{wildcards.suite}/factors/{options['dataset']}/{options['default_bank']}/{variant}/{shard}.h5"
-        for variant in (["proposed"] if sound == "own" else exchanged[:1])
-        for shard in suites.shards(config, options["dataset"])
-    ]
-
-
-def traced_factors(wildcards):
-    """Factor files of the proposed method; of a dataset's tasks, the first one's word bank."""
-    tasks = {options["dataset"]: task for task, options in reversed(config["tasks"].items())}
-    return [file for task in tasks.values() for file in example_factors(wildcards, task, "own")]
-
-
 def checked_files(name):
     """Caches of a dataset that `verify_paper` looks into: the headline run of its first task."""
     task = config["tasks"][suites.task_of(config, name)]
-    folders = {"features": name, "proposals": name, "factors": f"{name}/{task['default_bank']}/proposed"}
-    return {
-        kind: [f"results/{config['suite']}/{kind}/{folder}/{shard}.h5" for shard in suites.shards(config, name)]
-        for kind, folder in folders.items()
+    headline = suites.runs(config, name).index((task["default_bank"], "proposed"))
+    shards = suites.shards(config, name)
+    caches = {
+        kind: [f"results/{config['suite']}/{kind}/{name}/{n}.h5" for n in shards] for kind in ["features", "proposals"]
     }
+    return caches | {"factors": [suites.factor_files(config, name, n)[headline] for n in shards]}

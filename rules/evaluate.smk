@@ -1,20 +1,22 @@
-"""Decoding and scoring: one row per sample, method, variant, bank and seed."""
+"""Decoding and scoring: one row per sample, method, variant, bank and seed; and what figures show of the samples.
+
+The output is a folder: of each task of the dataset, its rows, its histograms and its examples.
+"""
 
 
 rule score:
     input:
-        manifest=lambda wildcards: f"results/{{suite}}/manifests/{config['tasks'][wildcards.task]['dataset']}.parquet",
-        features=lambda wildcards: f"results/{{suite}}/features/{config['tasks'][wildcards.task]['dataset']}/{{shard}}.h5",
-        proposals=lambda wildcards: f"results/{{suite}}/proposals/{config['tasks'][wildcards.task]['dataset']}/{{shard}}.h5",
+        manifest="results/{suite}/manifests/{dataset}.parquet",
+        features="results/{suite}/features/{dataset}/{shard}.h5",
+        proposals="results/{suite}/proposals/{dataset}/{shard}.h5",
         text="results/{suite}/text.h5",
-        factors=factors,
+        factors="results/{suite}/factors/{dataset}/{shard}.json",
     output:
-        rows="results/{suite}/scores/{task}/{shard}.parquet",
-        histograms="results/{suite}/scores/{task}/{shard}.histograms.parquet",
+        directory("results/{suite}/scores/{dataset}/{shard}"),
     log:
-        "results/{suite}/logs/score/{task}/{shard}.log",
+        "results/{suite}/logs/score/{dataset}/{shard}.log",
     benchmark:
-        "results/{suite}/benchmarks/score/{task}/{shard}.tsv"
+        "results/{suite}/benchmarks/score/{dataset}/{shard}.tsv"
     conda:
         "../envs/taco.yaml"
     threads: device_threads
@@ -24,9 +26,8 @@ rule score:
         runtime=120,
     params:
         code=digest("score"),
-        task=lambda wildcards: config["tasks"][wildcards.task],
-        dataset=lambda wildcards: suites.dataset(config, config["tasks"][wildcards.task]["dataset"]),
-        runs=lambda wildcards: suites.task_runs(config, wildcards.task),
+        tasks=lambda wildcards: suites.scored_tasks(config, wildcards.dataset),
+        dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
         settings=settings("seed", "seeds", "variants", "decoding", "evaluation", "device"),
     script:
         "../workflow_scripts/score.py"

@@ -1,17 +1,22 @@
-"""Soft co-NMF: all seeds of a dataset, word bank and variant."""
+"""Soft co-NMF: one job for each dataset and shard, with all seeds of every word bank and variant.
+
+The output is a receipt; the factors lie beside it, a file for each run. A job keeps the files that are right and solves
+the rest, so that a new variant costs that variant alone and a killed job goes on where it was.
+"""
 
 
 rule factorize:
     input:
         manifest="results/{suite}/manifests/{dataset}.parquet",
-        features=sounds,
+        own="results/{suite}/features/{dataset}/{shard}.h5",
+        others=others_features,
         text="results/{suite}/text.h5",
     output:
-        "results/{suite}/factors/{dataset}/{bank}/{variant}/{shard}.h5",
+        update("results/{suite}/factors/{dataset}/{shard}.json"),
     log:
-        "results/{suite}/logs/factorize/{dataset}/{bank}/{variant}/{shard}.log",
+        "results/{suite}/logs/factorize/{dataset}/{shard}.log",
     benchmark:
-        "results/{suite}/benchmarks/factorize/{dataset}/{bank}/{variant}/{shard}.tsv"
+        "results/{suite}/benchmarks/factorize/{dataset}/{shard}.tsv"
     conda:
         "../envs/taco.yaml"
     threads: device_threads
@@ -22,8 +27,9 @@ rule factorize:
     params:
         code=digest("factorize"),
         shards=lambda wildcards: len(suites.shards(config, wildcards.dataset)),
-        sound=lambda wildcards: config["variants"][wildcards.variant]["sound"],
-        solver=lambda wildcards: suites.solver_settings(config, wildcards.dataset, wildcards.variant),
+        runs=lambda wildcards: suites.solved_runs(config, wildcards.dataset),
+        files=lambda wildcards: suites.factor_files(config, wildcards.dataset, int(wildcards.shard)),
+        state=lambda wildcards: receipts.state(suites.receipt(config, wildcards.dataset, int(wildcards.shard))),
         settings=settings("seed", "seeds", "device"),
     script:
         "../workflow_scripts/factorize.py"

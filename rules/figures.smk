@@ -1,35 +1,4 @@
-"""Figures, gallery, and the pictures behind them. Only `examples` and `steps` use torch."""
-
-
-rule examples:
-    input:
-        manifest=lambda wildcards: f"results/{{suite}}/manifests/{config['tasks'][wildcards.task]['dataset']}.parquet",
-        features=lambda wildcards: task_files(wildcards, "features"),
-        proposals=lambda wildcards: task_files(wildcards, "proposals"),
-        own=lambda wildcards: example_factors(wildcards, wildcards.task, "own"),
-        shuffled=lambda wildcards: example_factors(wildcards, wildcards.task, "shuffled"),
-        text="results/{suite}/text.h5",
-    output:
-        "results/{suite}/examples/{task}.h5",
-    log:
-        "results/{suite}/logs/examples/{task}.log",
-    benchmark:
-        "results/{suite}/benchmarks/examples/{task}.tsv"
-    conda:
-        "../envs/taco.yaml"
-    threads: device_threads
-    resources:
-        gpu=gpus,
-        mem_mb=4000,
-        runtime=60,
-    params:
-        code=digest("examples"),
-        dataset=lambda wildcards: suites.dataset(config, config["tasks"][wildcards.task]["dataset"]),
-        bank=lambda wildcards: config["tasks"][wildcards.task]["default_bank"],
-        words=config["figures"]["words"],
-        settings=settings("seed", "seeds", "decoding", "evaluation", "device"),
-    script:
-        "../workflow_scripts/examples.py"
+"""Figures and gallery. Only `steps` uses torch."""
 
 
 rule steps:
@@ -53,7 +22,7 @@ rule steps:
         mem_mb=8000,
         runtime=120,
     params:
-        code=[digest("steps"), digest("factorize")],
+        code=digest("steps"),
         dataset=lambda wildcards: suites.dataset(config, config["tasks"]["ade_sp"]["dataset"]),
         bank=lambda wildcards: config["tasks"]["ade_sp"]["default_bank"],
         solver=lambda wildcards: suites.solver_settings(config, config["tasks"]["ade_sp"]["dataset"], "proposed"),
@@ -65,14 +34,12 @@ rule steps:
 
 rule figures:
     input:
-        scores=lambda wildcards: scores(wildcards, "parquet"),
-        histograms=lambda wildcards: scores(wildcards, "histograms.parquet"),
+        scores=every_shard("results/{suite}/scores/{dataset}/{shard}"),
         manifests=expand(
             "results/{{suite}}/manifests/{dataset}.parquet",
             dataset=suites.used_datasets(config),
         ),
-        examples=expand("results/{{suite}}/examples/{task}.h5", task=config["tasks"]),
-        factors=traced_factors,
+        factors=every_shard("results/{suite}/factors/{dataset}/{shard}.json"),
         text="results/{suite}/text.h5",
         steps="results/{suite}/figures/steps.csv" if "figure6" in config["figures"]["which"] else [],
     output:
@@ -100,6 +67,10 @@ rule figures:
         runtime=60,
     params:
         code=digest("figures"),
+        rows=suites.score_files(config, "rows.parquet"),
+        histograms=suites.score_files(config, "histograms.parquet"),
+        examples=suites.score_files(config, "examples.h5"),
+        banks={task["dataset"]: task["default_bank"] for task in reversed(config["tasks"].values())},
         datasets=suites.used_datasets(config),
         settings=settings("suite", "seed", "models", "figures"),
     script:
@@ -108,12 +79,11 @@ rule figures:
 
 rule gallery:
     input:
-        scores=lambda wildcards: scores(wildcards, "parquet"),
+        scores=every_shard("results/{suite}/scores/{dataset}/{shard}"),
         manifests=expand(
             "results/{{suite}}/manifests/{dataset}.parquet",
             dataset=suites.used_datasets(config),
         ),
-        examples=expand("results/{{suite}}/examples/{task}.h5", task=config["tasks"]),
         text="results/{suite}/text.h5",
         templates=expand(
             str(ROOT / "taco/figures/templates/{file}"),
@@ -132,7 +102,10 @@ rule gallery:
         runtime=120,
     params:
         code=digest("gallery"),
+        rows=suites.score_files(config, "rows.parquet"),
+        examples=suites.score_files(config, "examples.h5"),
         datasets=suites.used_datasets(config),
+        words=config["figures"]["words"],
         settings=settings("suite", "seed", "models", "gallery"),
     script:
         "../workflow_scripts/gallery.py"

@@ -3,8 +3,7 @@
 
 rule tables:
     input:
-        scores=lambda wildcards: scores(wildcards, "parquet"),
-        histograms=lambda wildcards: scores(wildcards, "histograms.parquet"),
+        scores=every_shard("results/{suite}/scores/{dataset}/{shard}"),
         text="results/{suite}/text.h5",
         reported=config["tables"]["reported"] or [],
         thresholds=config["tables"]["thresholds"] or [],
@@ -36,6 +35,8 @@ rule tables:
         runtime=60,
     params:
         code=digest("tables"),
+        rows=suites.score_files(config, "rows.parquet"),
+        histograms=suites.score_files(config, "histograms.parquet"),
         config=config,
         stages={stage: digest(stage) for stage in ["features", "text", "factorize", "score"]},
     script:
@@ -45,10 +46,10 @@ rule tables:
 # Times differ from run to run: they stand beside tables/, which two runs reproduce byte for byte.
 rule costs:
     input:
-        features=lambda wildcards: dataset_files(wildcards, "features"),
-        proposals=lambda wildcards: dataset_files(wildcards, "proposals"),
-        factors=all_factors,
-        scores=lambda wildcards: scores(wildcards, "parquet"),
+        features=every_shard("results/{suite}/features/{dataset}/{shard}.h5"),
+        proposals=every_shard("results/{suite}/proposals/{dataset}/{shard}.h5"),
+        factors=every_shard("results/{suite}/factors/{dataset}/{shard}.json"),
+        scores=every_shard("results/{suite}/scores/{dataset}/{shard}"),
     output:
         **{
             ext: report(
@@ -70,6 +71,7 @@ rule costs:
         runtime=60,
     params:
         code=digest("costs"),
+        rows=suites.score_files(config, "rows.parquet"),
         suite=config["suite"],
         labels={name: variant["label"] for name, variant in config["variants"].items()},
         runs={task: (options["dataset"], suites.task_runs(config, task)) for task, options in config["tasks"].items()},

@@ -21,7 +21,7 @@ rule sensitivity_scores:
         mem_mb=8000,
         runtime=240,
     params:
-        code=[digest("sensitivity_scores"), digest("factorize"), digest("score")],
+        code=digest("sensitivity_scores"),
         dataset=lambda wildcards: suites.dataset(config, config["tasks"][wildcards.task]["dataset"]),
         bank=lambda wildcards: config["tasks"][wildcards.task]["default_bank"],
         solver=lambda wildcards: suites.solver_settings(config, config["tasks"][wildcards.task]["dataset"], "proposed"),

@@ -15,11 +15,10 @@ rule checks:
         manifests=expand(
             "results/{suite}/manifests/{dataset}.parquet", suite=config["suite"], dataset=suites.used_datasets(config)
         ),
-        caches=[
-            file for name in suites.used_datasets(config) for files in checked_files(name).values() for file in files
-        ],
-        scores=lambda wildcards: scores(wildcards, "parquet"),
-        histograms=lambda wildcards: scores(wildcards, "histograms.parquet"),
+        features=every_shard("results/{suite}/features/{dataset}/{shard}.h5"),
+        proposals=every_shard("results/{suite}/proposals/{dataset}/{shard}.h5"),
+        factors=every_shard("results/{suite}/factors/{dataset}/{shard}.json"),
+        scores=every_shard("results/{suite}/scores/{dataset}/{shard}"),
         text="results/{suite}/text.h5",
         reported=config["tables"]["reported"] or [],
         weights=weights("clip", "clap", "fcclip"),
@@ -36,7 +35,9 @@ rule checks:
         mem_mb=8000,
         runtime=60,
     params:
-        code=[digest("checks"), digest("score")],
+        code=digest("checks"),
+        rows=suites.score_files(config, "rows.parquet"),
+        histograms=suites.score_files(config, "histograms.parquet"),
         datasets=[
             (
                 suites.dataset(config, name),

@@ -15,16 +15,20 @@ import re
 import secrets
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 log = logging.getLogger("taco")
+_claims: list[FileLock] = []
 
 DEVICES = ("auto", "cpu", "cuda")
 REPORTED_PACKAGES = (
@@ -69,7 +73,11 @@ def setup(device: str = "auto", threads: int = 1) -> "torch.device":
             f"device: expected a CUDA device, found none (torch {torch.__version__}). "
             "Install a CUDA build of torch, or set `device: auto` or `device: cpu`."
         )
-    chosen = torch.device("cuda" if available and device != "cpu" else "cpu")
+    chosen = torch.device("cpu")
+    if available and device != "cpu":
+        cards = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
+        chosen = torch.device("cuda", claim(cards))
+        torch.cuda.set_device(chosen)
     torch.set_num_threads(max(1, int(threads)))
     # cuBLAS repeats its results only with a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -79,6 +87,34 @@ def setup(device: str = "auto", threads: int = 1) -> "torch.device":
     torch.backends.cudnn.deterministic = True
     log.info("device: %s (asked for %s), %d threads", describe(chosen), device, torch.get_num_threads())
     return chosen
+
+
+def claim(cards: Sequence[str]) -> int:
+    """Take a card for this process, so that jobs side by side spread over the cards of a machine.
+
+    Parameters
+    ----------
+    cards : sequence of str
+        What tells each visible card from all others, also from those that only another process sees.
+
+    Returns
+    -------
+    int
+        Index of the first card that no process of this user has claimed; where all are taken, one of them is shared.
+        The claim, a lock file for each card, ends with the process.
+    """
+    folder = Path(tempfile.gettempdir())
+    for index, card in enumerate(cards):
+        lock = FileLock(folder / f"taco-{os.getuid()}-{card}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except (Timeout, OSError, NotImplementedError):  # some file systems cannot lock
+            continue
+        _claims.append(lock)
+        return index
+    shared = os.getpid() % len(cards)
+    log.info("all %d cards have a job: card %d is shared", len(cards), shared)
+    return shared
 
 
 class OutputError(RuntimeError):

@@ -253,6 +253,48 @@ def runs(config: Config, name: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pair for task in tasks for pair in task_runs(config, task)))
 
 
+def solved_runs(config: Config, name: str) -> list[dict[str, Any]]:
+    """Return what is solved on a dataset, in the order of `runs`: bank, variant, whose sound, the solver's settings."""
+    return [
+        {
+            "bank": bank,
+            "variant": variant,
+            "sound": config["variants"][variant]["sound"],
+            "solver": solver_settings(config, name, variant),
+        }
+        for bank, variant in runs(config, name)
+    ]
+
+
+def scored_tasks(config: Config, name: str) -> dict[str, dict[str, Any]]:
+    """Return the tasks of a dataset: each one's runs (bank, variant) and default bank."""
+    return {
+        task: {"runs": task_runs(config, task), "default_bank": options["default_bank"]}
+        for task, options in config["tasks"].items()
+        if options["dataset"] == name
+    }
+
+
+def score_files(config: Config, ending: str) -> list[str]:
+    """Return the files of all tasks and shards with an ending, in the folders of their scores."""
+    return [
+        f"results/{config['suite']}/scores/{options['dataset']}/{shard}/{task}.{ending}"
+        for task, options in config["tasks"].items()
+        for shard in shards(config, options["dataset"])
+    ]
+
+
+def receipt(config: Config, name: str, shard: int) -> str:
+    """Return the receipt of a shard's factor files (`taco.cache.receipts`)."""
+    return f"results/{config['suite']}/factors/{name}/{shard}.json"
+
+
+def factor_files(config: Config, name: str, shard: int) -> list[str]:
+    """Return a shard's factor files, in the order of `runs`."""
+    folder = f"results/{config['suite']}/factors/{name}"
+    return [f"{folder}/{bank}/{variant}/{shard}.h5" for bank, variant in runs(config, name)]
+
+
 def shards(config: Config, name: str) -> list[int]:
     """Return the numbers of a dataset's shards."""
     return list(range(config["datasets"][name]["shards"]))

@@ -121,6 +121,8 @@ def test_tests_mirror_the_package():
     ("script", "module"),
     [
         ("manifest", "taco.data.datasets"),
+        ("factorize", "taco.conmf.step"),
+        ("factorize", "taco.method.stimuli"),
         ("world", "taco.miniature.writer"),
         ("features", "taco.data.media"),
         ("score", "taco.metrics"),

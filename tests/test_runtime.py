@@ -1,10 +1,12 @@
 """Devices, logs, whole files, digests of code, provenance."""
 
+import contextlib
 import json
 import logging
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -201,8 +203,8 @@ def test_the_digest_of_a_real_stage_follows_its_modules():
     names = runtime.imported_modules(tree, ROOT, "taco")
     assert {
         "taco",
-        "taco.cache.hdf5",
-        "taco.conmf",
+        "taco.cache.receipts",
+        "taco.method.factorize",
         "taco.data.manifest",
         "taco.runtime",
         "taco.method.text",
@@ -245,3 +247,58 @@ def test_results_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(runtime.OutputError, match="without permission to write"):
         runtime.check_writable(tmp_path / "other")
+
+
+CLAIM = """
+import sys
+from taco import runtime
+print(runtime.claim(sys.argv[1].split(",")), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def job(cards, folder):
+    """A process that claims one of the pretended cards and holds it until the end of the block; yields it and the index."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLAIM, ",".join(cards)],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process, int(process.stdout.readline())
+    finally:
+        process.communicate()
+
+
+def test_jobs_side_by_side_take_a_card_each_and_give_it_back(tmp_path):
+    with job("abc", tmp_path) as (_, first), job("abc", tmp_path) as (_, second):
+        assert (first, second) == (0, 1)
+        with job("ab", tmp_path) as (_, third):  # all that it sees are taken
+            assert third in (0, 1)
+        with job("ca", tmp_path) as (
+            _,
+            fourth,
+        ):  # another order, as CUDA_VISIBLE_DEVICES may give: the card counts
+            assert fourth == 0
+    with job("abc", tmp_path) as (_, again):
+        assert again == 0
+
+
+def test_a_killed_job_gives_its_card_back(tmp_path):
+    with job("ab", tmp_path) as (process, first):
+        process.kill()
+        process.wait()
+        with job("ab", tmp_path) as (_, second):
+            assert (first, second) == (0, 0)
+
+
+def test_a_folder_that_cannot_hold_locks_costs_no_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "nowhere" / "deep"))
+    monkeypatch.setattr(
+        runtime.FileLock, "acquire", lambda *_, **__: (_ for _ in ()).throw(OSError(37, "No locks"))
+    )
+    assert runtime.claim(["a", "b"]) in (0, 1)

@@ -3,18 +3,20 @@
 from job import run
 
 from taco import runtime
+from taco.cache import receipts
 from taco.results import costs, printing
 
 
 def main(snakemake):
     inputs, params = snakemake.input, snakemake.params
     labels = params.labels
-    factors = costs.of_caches(inputs.factors, "factors", ("dataset", "bank", "variant"))
+    caches = [file for receipt in inputs.factors for file in receipts.read(receipt).values()]
+    factors = costs.of_caches(caches, "factors", ("dataset", "bank", "variant"))
     frame = costs.table(
         costs.of_caches(inputs.features, "features", ("dataset",)),
         costs.of_caches(inputs.proposals, "proposals", ("dataset",)),
         {(dataset, bank, labels[variant]): spent for (dataset, bank, variant), spent in factors.items()},
-        costs.of_scores(inputs.scores),
+        costs.of_scores(params.rows),
         {
             task: [(dataset, bank, labels[variant]) for bank, variant in runs]
             for task, (dataset, runs) in params.runs.items()

@@ -2,11 +2,13 @@
 
 import logging
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from job import run
 
+from taco.cache import receipts
 from taco.cache.hdf5 import open_cache
 from taco.figures import drawing, exhibits
 from taco.figures.examples import open_sources
@@ -16,11 +18,12 @@ from taco.results import aggregate
 log = logging.getLogger("taco")
 
 
-def traces(paths, rows):
-    """Objective of the proposed method by dataset's title: (steps, values [R, S, L])."""
+def traces(paths, banks, rows):
+    """Objective of the proposed method by dataset's title: (steps, values [R, S, L]); the word bank is the first task's."""
     parts = {}
     for path in paths:
-        with open_cache(path, "factors", {"variant": "proposed"}, verify=False) as cache:
+        files = receipts.read(path)
+        with open_cache(files[banks[Path(path).parent.name], "proposed"], "factors", verify=False) as cache:
             values = np.stack([cache["objective"][i] for i in range(len(cache.sample_ids))], axis=1)
             parts.setdefault(cache.attributes["dataset"], []).append(
                 (cache.attributes["objective_steps"], values)
@@ -40,22 +43,23 @@ def traces(paths, rows):
 
 def main(snakemake):
     inputs, params = snakemake.input, snakemake.params
-    rows = aggregate.load_rows(inputs.scores)
+    rows = aggregate.load_rows(params.rows)
     with ExitStack() as stack:
         evidence = exhibits.Evidence(
             suite=params.settings["suite"],
             sources=open_sources(
                 stack,
-                inputs.examples,
+                params.examples,
                 dict(zip(params.datasets, inputs.manifests, strict=True)),
                 inputs.text,
                 rows,
                 params.settings["models"]["clap"],
+                params.settings["figures"]["words"],
                 params.settings["seed"],
             ),
             rows=rows,
-            histograms=aggregate.load_histograms(inputs.histograms),
-            traces=traces(inputs.factors, rows),
+            histograms=aggregate.load_histograms(params.histograms),
+            traces=traces(inputs.factors, params.banks, rows),
             steps=pd.read_csv(inputs.steps) if inputs.steps else None,
             n_rows=params.settings["figures"]["rows"],
             seed=params.settings["seed"],

@@ -14,15 +14,16 @@ log = logging.getLogger("taco")
 
 def main(snakemake):
     inputs, settings = snakemake.input, snakemake.params.settings
-    rows = aggregate.load_rows(inputs.scores)
+    rows = aggregate.load_rows(snakemake.params.rows)
     with ExitStack() as stack:
         sources = open_sources(
             stack,
-            inputs.examples,
+            snakemake.params.examples,
             dict(zip(snakemake.params.datasets, inputs.manifests, strict=True)),
             inputs.text,
             rows,
             settings["models"]["clap"],
+            snakemake.params.words,
             settings["seed"],
         )
         count = gallery.write(

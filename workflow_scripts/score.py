@@ -1,102 +1,150 @@
-"""Decode and score a shard: one row per sample, method, variant, word bank and seed."""
+"""Decode and score a shard, all tasks of its dataset in one pass: a row per sample, method, variant, bank and seed.
+
+What figures and gallery show of the samples is kept on the way.
+"""
 
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from job import run
 
 from taco import runtime
+from taco.cache import receipts
 from taco.cache.hdf5 import open_cache
 from taco.data import datasets, manifest
 from taco.data.reading import ahead
 from taco.method import evaluate
+from taco.method.examples import ExampleWriter
+from taco.method.stored import StoredRun, read_proposals
 from taco.method.text import CLASSES, Text
-from taco.models import fcclip
 from taco.progress import progress
 from taco.results.aggregate import write_rows
 
 
-def open_factors(stack, paths, runs, variants, expect):
-    """Open factor files, in the order of ``runs``; pairs of (variant's label, bank) and cache."""
-    opened = []
-    for path, (bank, variant) in zip(paths, runs, strict=True):
-        cache = stack.enter_context(open_cache(path, "factors", {**expect, "bank": bank, "variant": variant}))
-        opened.append((variants[variant]["label"], bank, cache))
-    return opened
+class Work(NamedTuple):
+    """One task of the dataset: its scorer, its runs, and what has been made so far."""
+
+    task: str
+    scorer: evaluate.Scorer
+    runs: list[StoredRun]
+    examples: ExampleWriter
+    rows: list[dict[str, Any]]
+    histograms: dict[tuple, Any]
+
+    @property
+    def truth_kind(self) -> str:
+        """The truth that the task is scored against."""
+        return "semantic" if self.scorer.how.kind == "semantic" else "binary"
 
 
-def read_run(label, bank, cache, index, device):
-    """One sample's factors of one run."""
-    names = ("image_activations", "image_factors", "k_star")
-    activations, factors, k_star = (torch.from_numpy(cache[name][index]).to(device) for name in names)
-    return evaluate.Run(label, bank, cache.attributes["seeds"], activations.float(), factors, k_star.long())
+def work_on(task, options, snakemake, text, factors, samples, device, stack):
+    """A task's scorer, runs and examples, opened."""
+    params, name = snakemake.params, snakemake.wildcards.dataset
+    settings, variants = params.settings, params.settings["variants"]
+    how = evaluate.Scoring(
+        task=task,
+        dataset=name,
+        seed=settings["seed"],
+        **settings["evaluation"],
+        **settings["decoding"],
+    )
+    scorer = evaluate.Scorer(how, text.labels(name, CLASSES), text.constants, device)
+    runs = [
+        StoredRun(variants[variant]["label"], bank, factors[bank, variant])
+        for bank, variant in options["runs"]
+    ]
+    shown = {}
+    for one, (bank, variant) in zip(runs, options["runs"], strict=True):
+        if bank == options["default_bank"] and variant == "proposed":
+            shown[""] = one
+        elif variants[variant]["sound"] == "shuffled":
+            shown.setdefault("shuffled/", one)
+    attributes = {"dataset": name, "task": task, "bank": options["default_bank"], "code": params.code}
+    path = Path(snakemake.output[0], f"{task}.examples.h5")
+    examples = stack.enter_context(ExampleWriter(path, samples, shown, attributes))
+    return Work(task, scorer, runs, examples, [], {})
 
 
-def read_proposals(cache, index, device):
-    """One image's proposals, as a batch of one."""
-    names = ("masks", "class_embeddings", "pooled")
-    tensors = (torch.from_numpy(cache[name][index])[None].to(device).float() for name in names)
-    return fcclip.Proposals(*tensors, [tuple(cache["geometry"][index].tolist())])
+def score(works, index, record, samples):
+    """Score one sample for all tasks; ``samples`` holds what each needs of it."""
+    masks = evaluate.shared_masks(samples[0].proposals, [work.scorer for work in works])
+    names = ", ".join(record["classes"])
+    for work, sample in zip(works, samples, strict=True):
+        identity = {key: record[key] for key in ("sample_id", "clip_id")}
+        identity |= {"task": work.task, "dataset": work.scorer.how.dataset, "class_name": names}
+        sample = sample._replace(masks=masks)
+        work.examples.truth(index, sample.truth)
+        for answer, row in work.scorer.scored(sample, work.histograms, names):
+            work.rows.append({**identity, **row})
+            work.examples.answer(index, answer, sample)
+
+
+def write(work, folder, device, samples):
+    """Write a task's rows and histograms."""
+    found = evaluate.histogram_rows(work.histograms, work.task, work.scorer.how.dataset)
+    write_rows(found, Path(folder, f"{work.task}.histograms.parquet"), "histogram")
+    cost = {
+        "seconds": dict(work.scorer.seconds),
+        "answers": dict(work.scorer.answers),
+        "samples": samples,
+        "threads": torch.get_num_threads(),
+        "device": runtime.describe(device),
+    }
+    write_rows(work.rows, Path(folder, f"{work.task}.rows.parquet"), work.truth_kind, cost)
 
 
 def main(snakemake):
-    params, wildcards = snakemake.params, snakemake.wildcards
+    params, inputs, name = snakemake.params, snakemake.input, snakemake.wildcards.dataset
     device = runtime.setup(params.settings["device"], snakemake.threads)
-    dataset, name = params.dataset, params.dataset["name"]
-    frame = manifest.shard(manifest.read(snakemake.input.manifest), int(wildcards.shard), dataset["shards"])
-    how = evaluate.Scoring(
-        task=wildcards.task,
-        dataset=name,
-        seed=params.settings["seed"],
-        **params.settings["evaluation"],
-        **params.settings["decoding"],
-    )
-    text = Text(snakemake.input.text)
-    scorer = evaluate.Scorer(how, text.labels(name, CLASSES), text.constants, device)
-    digests = {key: text.attributes[key] for key in ("clip_digest", "clap_digest", "fcclip_digest")}
-    expect = {"dataset": name, **digests}
-    truth_kind = "semantic" if how.kind == "semantic" else "binary"
-    rows, histograms = [], {}
+    dataset = params.dataset
+    frame = manifest.shard(manifest.read(inputs.manifest), int(snakemake.wildcards.shard), dataset["shards"])
+    text = Text(inputs.text)
+    expect = {key: text.attributes[key] for key in ("clip_digest", "clap_digest", "fcclip_digest")}
+    expect["dataset"] = name
+    size = params.settings["evaluation"]["size"]
     with ExitStack() as stack, torch.inference_mode():
-        features = stack.enter_context(open_cache(snakemake.input.features, "features", expect))
-        proposals = stack.enter_context(open_cache(snakemake.input.proposals, "proposals", expect))
-        runs = open_factors(stack, snakemake.input.factors, params.runs, params.settings["variants"], expect)
+        features = stack.enter_context(open_cache(inputs.features, "features", expect))
+        proposals = stack.enter_context(open_cache(inputs.proposals, "proposals", expect))
+        factors = {
+            key: stack.enter_context(
+                open_cache(path, "factors", {**expect, "bank": key[0], "variant": key[1]})
+            )
+            for key, path in receipts.read(inputs.factors).items()
+        }
+        samples = frame["sample_id"].tolist()
+        works = [
+            work_on(task, options, snakemake, text, factors, samples, device, stack)
+            for task, options in params.tasks.items()
+        ]
 
         def read(record):
             sample = record["sample_id"]
             position = features.position(sample)
-            answer = evaluate.Sample(
-                key=f"{name}/{sample}",
-                proposals=read_proposals(proposals, proposals.position(sample), device),
-                clap_embedding=torch.from_numpy(features["clap_embedding"][position]).to(device),
-                grid=tuple(features["grid"][position].tolist()),
-                truth=datasets.read_mask(record, dataset, how.size, truth_kind),
-                runs=[read_run(label, bank, c, c.position(sample), device) for label, bank, c in runs],
-            )
-            return record, answer
+            shared = {
+                "key": f"{name}/{sample}",
+                "proposals": read_proposals(proposals, proposals.position(sample), device),
+                "clap_embedding": torch.from_numpy(features["clap_embedding"][position]).to(device),
+                "grid": tuple(features["grid"][position].tolist()),
+            }
+            # Tasks share runs: each is read once.
+            runs = {one: one.read(sample, device) for work in works for one in work.runs}
+            return record, [
+                evaluate.Sample(
+                    **shared,
+                    truth=datasets.read_mask(record, dataset, size, work.truth_kind),
+                    runs=[runs[one] for one in work.runs],
+                )
+                for work in works
+            ]
 
-        with progress(len(frame), f"{wildcards.task}: scores") as bar:
-            for record, answer in ahead(read, frame.to_dict("records")):
-                identity = {key: record[key] for key in ("sample_id", "clip_id")}
-                identity |= {
-                    "task": wildcards.task,
-                    "dataset": name,
-                    "class_name": ", ".join(record["classes"]),
-                }
-                scored = scorer.rows(answer, histograms, identity["class_name"])
-                rows += [{**identity, **row} for row in scored]
+        with progress(len(frame), f"{name}: scores") as bar:
+            for index, (record, found) in enumerate(ahead(read, frame.to_dict("records"))):
+                score(works, index, record, found)
                 bar.update()
-    with runtime.atomic_write(snakemake.output.histograms) as path:
-        write_rows(evaluate.histogram_rows(histograms, wildcards.task, name), path, "histogram")
-    cost = {
-        "seconds": dict(scorer.seconds),
-        "answers": dict(scorer.answers),
-        "samples": len(frame),
-        "threads": torch.get_num_threads(),
-        "device": runtime.describe(device),
-    }
-    with runtime.atomic_write(snakemake.output.rows) as path:
-        write_rows(rows, path, truth_kind, cost)
+    for work in works:
+        write(work, snakemake.output[0], device, len(frame))
 
 
 if __name__ == "__main__":

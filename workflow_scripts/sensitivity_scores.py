@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from factorize import anchors_of, read_tokens
 from job import run
-from score import read_proposals
 from tqdm import tqdm
 
 from taco import runtime
@@ -16,6 +14,8 @@ from taco.cache.hdf5 import open_cache
 from taco.conmf import CoNMF, Settings
 from taco.data import datasets, manifest
 from taco.method import evaluate
+from taco.method.factorize import anchors_of, read_tokens
+from taco.method.stored import read_proposals
 from taco.method.text import CLASSES, Text
 from taco.results import aggregate, sensitivity
 
@@ -78,8 +78,8 @@ def scores(parts, results, scorer, bank, seeds, task, name):
             names = ", ".join(record["classes"])
             identity = {"task": task, "dataset": name, "class_name": names}
             identity |= {key: record[key] for key in ("sample_id", "clip_id")}
-            scored = scorer.rows(part.samples[index]._replace(runs=[one]), histograms, names)
-            rows += [{**identity, **row} for row in scored if row["method"] == "TACO"]
+            scored = scorer.scored(part.samples[index]._replace(runs=[one]), histograms, names)
+            rows += [{**identity, **row} for answer, row in scored if answer.method == "TACO"]
     pools = pd.DataFrame(evaluate.histogram_rows(histograms, task, name))
     return aggregate.per_seed(pd.DataFrame(rows), pools)
 

@@ -5,7 +5,6 @@ import time
 import numpy as np
 import pandas as pd
 import torch
-from factorize import anchors_of, read_tokens
 from job import run
 
 from taco import runtime
@@ -13,8 +12,9 @@ from taco.cache.hdf5 import open_cache
 from taco.conmf import CoNMF, Settings
 from taco.data import datasets, manifest
 from taco.method import evaluate, features
+from taco.method.factorize import anchors_of, read_tokens
+from taco.method.stored import read_proposals
 from taco.method.text import CLASSES, Text
-from taco.models import fcclip
 
 TASK, METRIC = "ade_sp", "mAP"
 FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
@@ -59,10 +59,6 @@ def samples_of(frame, truths, results, caches, bank, name, device):
     for number, record in enumerate(frame.to_dict("records")):
         index = feats.position(record["sample_id"])
         place = proposals.position(record["sample_id"])
-        tensors = (
-            torch.from_numpy(proposals[key][place])[None].to(device).float()
-            for key in ("masks", "class_embeddings", "pooled")
-        )
         runs = [
             evaluate.Run(
                 str(step),
@@ -76,7 +72,7 @@ def samples_of(frame, truths, results, caches, bank, name, device):
         ]
         yield evaluate.Sample(
             key=f"{name}/{record['sample_id']}",
-            proposals=fcclip.Proposals(*tensors, [tuple(proposals["geometry"][place].tolist())]),
+            proposals=read_proposals(proposals, place, device),
             clap_embedding=torch.from_numpy(feats["clap_embedding"][index]).to(device),
             grid=tuple(feats["grid"][index].tolist()),
             truth=truths[number],
@@ -127,7 +123,7 @@ def main(snakemake):
     ):
         samples = list(samples_of(frame, truths, results, (feats, proposals), bank, name, device))
         for sample, classes in zip(samples, frame["classes"], strict=True):
-            list(scorer.rows(sample, histograms, ", ".join(classes)))
+            list(scorer.scored(sample, histograms, ", ".join(classes)))
         other = rest_of_inference(frame, dataset, settings, scorer, samples, device)
     table = pd.DataFrame(
         {

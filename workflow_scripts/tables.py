@@ -33,8 +33,8 @@ def write_extended(outputs, rows, config, given):
 def main(snakemake):
     config = snakemake.params.config
     suite, settings = config["suite"], config["tables"]
-    rows = aggregate.load_rows(snakemake.input.scores)
-    histograms = aggregate.load_histograms(snakemake.input.histograms)
+    rows = aggregate.load_rows(snakemake.params.rows)
+    histograms = aggregate.load_histograms(snakemake.params.histograms)
     conventions = aggregate.Conventions.of(settings)
     summary = aggregate.summarise(rows, histograms, conventions)
     reported = tables.load_reported(settings["reported"]) if settings["reported"] else None

@@ -44,7 +44,7 @@ from torch import Tensor
 
 from taco.bench import gates, measure
 from taco.bench.problems import SIZES, Size, flops_per_step, problem
-from taco.conmf import Anchors, CoNMF, Projection, Settings
+from taco.conmf import Anchors, CoNMF, Initial, Projection, Settings
 
 STEPS = 1800
 GATE_SAMPLES = 16
@@ -205,9 +205,8 @@ def _time_solver(name: str, samples: int, n_seeds: int, run: Run, way: str) -> R
     image, audio, anchors = problem(size, samples)
     keys = [str(i) for i in range(samples)]
     base = Settings(n_components=size.k, batch_size=samples if run.cuda else "auto", **WAYS[way])
-    initial = CoNMF(replace(base, init="random_tokens"), anchors, run.device).initial_factors(
-        image, audio, keys
-    )
+    start = CoNMF(replace(base, init="random_tokens"), anchors, run.device).initial_factors
+    initial = Initial(start(image, keys, "image"), start(audio, keys, "audio"))
 
     def solve(count: int) -> object:
         settings = replace(base, init="given", steps=count)

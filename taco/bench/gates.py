@@ -64,7 +64,8 @@ def exact(problem: Problem, settings: Settings | None = None, seeds: Sequence[in
     """Solve in float64 on the CPU, from a start computed in float32; the paper's settings unless given."""
     settings = settings or Settings()
     image, audio = problem.image.float(), problem.audio.float()
-    initial = CoNMF(settings, problem.anchors).initial_factors(image, audio, problem.keys)
+    start = CoNMF(settings, problem.anchors).initial_factors
+    initial = Initial(start(image, problem.keys, "image"), start(audio, problem.keys, "audio"))
     settings = replace(settings, init="given", trace_every=max(1, settings.steps - 1), checkpoints=())
     solver = CoNMF(settings, problem.anchors)
     result = solver.fit(image.double(), audio.double(), problem.keys, seeds, initial=initial)

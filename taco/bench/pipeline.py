@@ -350,7 +350,7 @@ def time_scores(
         given = sample._replace(truth=truth, runs=[_run(sample, config, labels, count, watch.device)])
         works = {
             "decode": lambda given=given: list(scorer.predictions(given, 0)),
-            "score": lambda given=given: list(scorer.rows(given, {}, "class")),
+            "score": lambda given=given: list(scorer.scored(given, {}, "class")),
         }
         for name, work in works.items():
             times = []

@@ -243,6 +243,11 @@ class Cache:
             )
         return self._positions[sample_id]
 
+    def fingerprint(self, *names: str) -> str:
+        """Digest of the sample ids and of all values of some datasets, from the checksums: no value is read."""
+        tables = {name: self._digests[name] for name in names}
+        return _header_digest({}, self.sample_ids, tables)
+
     def strings(self, name: str, index: int = 0) -> list[str]:
         """Read a sample's row of strings."""
         return [value.decode("utf-8") for value in self[name][index].tolist()]

@@ -46,28 +46,31 @@ def check_tokens(
     image_tokens, audio_tokens, anchors: Anchors, settings: Settings
 ) -> tuple[list[Tensor], list[Tensor], torch.dtype]:
     """Tokens of both modalities as lists of matrices, checked, and the type to compute in."""
-    widths = {"image": anchors.image.shape[1], "audio": anchors.projection.linear1.shape[1]}
-    sides = {}
-    for modality, tokens in (("image", image_tokens), ("audio", audio_tokens)):
-        matrices = [torch.as_tensor(x) for x in tokens]
-        if not matrices:
-            raise CoNMFError(f"{modality} tokens: expected at least one sample, found none")
-        bad = [i for i, x in enumerate(matrices) if x.dim() != 2 or x.shape[1] != widths[modality]]
-        if bad:
-            raise CoNMFError(
-                f"{modality} tokens: expected matrices with {widths[modality]} columns (the width of the "
-                f"{'anchors' if modality == 'image' else 'projection'}), found {tuple(matrices[bad[0]].shape)} "
-                f"in samples {_few(bad)}"
-            )
-        sides[modality] = matrices
-    if len(sides["image"]) != len(sides["audio"]):
+    image, of_image = check_modality(image_tokens, "image", anchors, settings)
+    audio, of_audio = check_modality(audio_tokens, "audio", anchors, settings)
+    if len(image) != len(audio):
+        raise CoNMFError(f"tokens: expected as many images as sounds, found {len(image)} and {len(audio)}")
+    return image, audio, torch.promote_types(of_image, of_audio)
+
+
+def check_modality(
+    tokens, modality: str, anchors: Anchors, settings: Settings
+) -> tuple[list[Tensor], torch.dtype]:
+    """Tokens of one modality as a list of matrices, checked, and the type to compute in."""
+    width = {"image": anchors.image.shape[1], "audio": anchors.projection.linear1.shape[1]}[modality]
+    matrices = [torch.as_tensor(x) for x in tokens]
+    if not matrices:
+        raise CoNMFError(f"{modality} tokens: expected at least one sample, found none")
+    bad = [i for i, x in enumerate(matrices) if x.dim() != 2 or x.shape[1] != width]
+    if bad:
         raise CoNMFError(
-            f"tokens: expected as many images as sounds, found {len(sides['image'])} and {len(sides['audio'])}"
+            f"{modality} tokens: expected matrices with {width} columns (the width of the "
+            f"{'anchors' if modality == 'image' else 'projection'}), found {tuple(matrices[bad[0]].shape)} "
+            f"in samples {_few(bad)}"
         )
-    double = any(x.dtype == torch.float64 for x in (*sides["image"], *sides["audio"]))
-    for modality, matrices in sides.items():
-        _check_values(modality, matrices, settings)
-    return sides["image"], sides["audio"], torch.float64 if double else torch.float32
+    _check_values(modality, matrices, settings)
+    double = any(x.dtype == torch.float64 for x in matrices)
+    return matrices, torch.float64 if double else torch.float32
 
 
 def _check_values(modality: str, matrices: list[Tensor], settings: Settings) -> None:

@@ -117,26 +117,33 @@ class CoNMF:
         return _assemble(collected, len(image), seeds)
 
     def initial_factors(
-        self,
-        image_tokens: Tensor | Sequence[Tensor],
-        audio_tokens: Tensor | Sequence[Tensor],
-        keys: Sequence[str],
-    ) -> Initial:
-        """V's start of every sample (k-means or random tokens), to be given to later runs of other variants."""
-        image, audio, dtype = checks.check_tokens(image_tokens, audio_tokens, self.anchors, self.settings)
+        self, tokens: Tensor | Sequence[Tensor], keys: Sequence[str], modality: str
+    ) -> Tensor:
+        """V's start in one modality (k-means or random tokens): seeds, variants and word banks share it (`Initial`).
+
+        Parameters
+        ----------
+        tokens : Tensor [S, N, C] or list of Tensor [N_i, C]
+        keys : list of str, length S
+            As for :meth:`fit`.
+        modality : {"image", "audio"}
+
+        Returns
+        -------
+        Tensor [S, K, C]
+            On the CPU, bit for bit what :meth:`fit` would start from.
+        """
+        matrices, dtype = checks.check_modality(tokens, modality, self.anchors, self.settings)
         keys = [str(key) for key in keys]
-        checks.check_names(keys, (0,), range(len(image)), len(image), self.settings)
+        checks.check_names(keys, (0,), range(len(matrices)), len(matrices), self.settings)
         if self.settings.init == "given":
             raise CoNMFError("init: expected a way to start (kmeans or random_tokens), found 'given'")
-        parts = []
         with self._on_device():
-            for i in range(0, len(image), START_BATCH):
-                part = slice(i, i + START_BATCH)
-                sides = (("image", image[part]), ("audio", audio[part]))
-                parts.append(
-                    [self._start(*_pad(x, self.device, dtype), keys[part], name).cpu() for name, x in sides]
-                )
-        return Initial(*(torch.cat(side) for side in zip(*parts)))
+            parts = [
+                self._start(*_pad(part, self.device, dtype), names, modality).cpu()
+                for part, names in zip(_slices(matrices, START_BATCH), _slices(keys, START_BATCH))
+            ]
+        return torch.cat(parts)
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from taco.data import media
-from taco.runtime import generator
 from taco.data.media import MediaError
+from taco.runtime import generator
 
 log = logging.getLogger("taco")
 

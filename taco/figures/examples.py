@@ -1,17 +1,6 @@
 """What a figure or a page shows of one sample, and by which written rule samples are chosen. No torch.
 
-Maps are decoded beforehand into small caches (kind ``examples``, one for each task): per sample
-
-======================  ============================================================================
-``prediction``          TACO, first seed, default bank: soft map as uint8 (255 = 1), or class ids int16
-``truth``               bool, or class ids int16, at the resolution of the scores
-``image_activation``    float16 [rows, columns]: U_I of factor k*
-``audio_activation``    float16 [T]: U_A of factor k*
-``word_similarity``     float16 [K, J]: cosine of each image factor with each label's CLIP embedding
-``cross_entropy``       float32 [K]; ``k_star`` int32
-======================  ============================================================================
-
-and the first, third, fourth and fifth again under ``shuffled/``: the same image with another clip's sound.
+Maps and activations were kept while the samples were scored, by `taco.method.examples`.
 """
 
 import json
@@ -142,10 +131,12 @@ class Source:
         Manifest of the task's whole dataset.
     rows : DataFrame
         The task's score rows.
-    cache : Cache
-        Kind ``examples``; stays open as long as this object is used.
+    caches : sequence of Cache
+        Kind ``examples``, one for each shard; they stay open as long as this object is used.
     labels : Labels
-        The bank of ``word_similarity``.
+        The words to which image factors are compared.
+    words : str
+        Their word bank.
     classes : list of str
         The dataset's own class names, in the order of the ids.
     window : float
@@ -161,22 +152,24 @@ class Source:
         task: str,
         samples: pd.DataFrame,
         rows: pd.DataFrame,
-        cache: Cache,
+        caches: Sequence[Cache],
         labels: Labels,
         classes: Sequence[str],
         *,
+        words: str,
         window: float,
         grid: tuple[int, int],
         seed: int,
     ):
-        self.task, self.cache, self.labels = task, cache, labels
+        self.task, self.labels, self.words = task, labels, words
+        self._home = {sample: cache for cache in caches for sample in cache.sample_ids}
         self.manifest = samples.set_index("sample_id", drop=False)
         self.window, self.grid, self.seed = window, grid, seed
         # Background is a class of AVSS (id 0); elsewhere ids count from 1 and 0 is none.
         self.class_names = dict(enumerate(classes, 0 if classes[0] == "background" else 1))
-        first, bank = cache.attributes["seed"], cache.attributes["bank"]
-        self.rows = rows[rows["seed"].isin([first, -1]) & rows["word_bank"].isin([bank, "specific", "none"])]
-        self.bank = bank
+        self.first_seed, self.bank = caches[0].attributes["seed"], caches[0].attributes["bank"]
+        banks = [self.bank, "specific", "none"]
+        self.rows = rows[rows["seed"].isin([self.first_seed, -1]) & rows["word_bank"].isin(banks)]
 
     def cell(self, method: str, variant: str = "proposed") -> pd.DataFrame:
         """Rows of one method and variant: first seed, default bank (A-FC-CLIP: its own)."""
@@ -213,14 +206,19 @@ class Source:
         known = known[["clip_id", "class_name", "label", "clap_label", "clap_confidence"]]
         return pd.DataFrame(columns).join(known), thresholds
 
+    def stored(self, name: str, sample: str) -> Any:
+        """What was kept of a sample under a name, see `taco.method.examples`."""
+        cache = self._home[sample]
+        return cache[name][cache.position(sample)]
+
     def truth(self, sample: str) -> np.ndarray:
         """Truth of a sample at the resolution of the scores."""
-        return self.cache["truth"][self.cache.position(sample)]
+        return self.stored("truth", sample)
 
-    def similarity(self, sample: str) -> tuple[np.ndarray, int]:
-        """Cosines of all factors with all labels [K, J], and k*."""
-        index = self.cache.position(sample)
-        return self.cache["word_similarity"][index].astype(np.float32), int(self.cache["k_star"][index])
+    def similarity(self, sample: str, prefix: str = "") -> tuple[np.ndarray, int]:
+        """Cosines of all image factors with the labels' CLIP embeddings, float32 [K, J], and k*."""
+        factors = _unit_rows(self.stored(f"{prefix}image_factors", sample))
+        return factors @ _unit_rows(self.labels.clip).T, int(self.stored(f"{prefix}k_star", sample))
 
     def shown(self, sample: str | None, sound: str = "own", n_words: int = 5) -> Shown | None:
         """Gather what is to be seen of a sample, with its own sound or with the one it gets when shuffled.
@@ -235,12 +233,11 @@ class Source:
         wave, rate = read_window(heard, self.window)
         column = "taco" if own else "shuffled"
         score, threshold = float(self.table.loc[sample, column]), self.thresholds[column]
-        index, prefix = self.cache.position(sample), "" if own else "shuffled/"
-
-        def stored(name: str) -> np.ndarray:
-            return self.cache[prefix + name][index]
-
-        prediction, similarity = stored("prediction"), stored("word_similarity")
+        prefix = "" if own else "shuffled/"
+        prediction, (similarity, k_star) = (
+            self.stored(f"{prefix}prediction", sample),
+            self.similarity(sample, prefix),
+        )
         return Shown(
             task=self.task,
             sample_id=sample,
@@ -251,9 +248,11 @@ class Source:
             rate=rate,
             prediction=prediction if np.isnan(threshold) else prediction.astype(np.float32) / 255,
             truth=self.truth(sample),
-            activation=stored("image_activation").astype(np.float32),
-            sound_activation=stored("audio_activation").astype(np.float32).reshape(self.grid),
-            words=closest(similarity[int(stored("k_star"))], self.labels.names, n_words),
+            activation=self.stored(f"{prefix}image_activation", sample).astype(np.float32),
+            sound_activation=self.stored(f"{prefix}audio_activation", sample)
+            .astype(np.float32)
+            .reshape(self.grid),
+            words=closest(similarity[k_star], self.labels.names, n_words),
             threshold=threshold,
             score=score,
             class_names=self.class_names,
@@ -264,6 +263,11 @@ class Source:
     @cached_property
     def _partners(self) -> pd.Series:
         return controls.shuffled_samples(self.manifest.reset_index(drop=True), self.seed)
+
+
+def _unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows of length 1; a zero row stays, as its cosine with everything is 0."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
 
 
 def closest(similarity: np.ndarray, names: Sequence[str], n: int) -> list[tuple[str, float]]:
@@ -286,6 +290,7 @@ def open_sources(
     text: str | Path,
     rows: pd.DataFrame,
     clap: Mapping[str, Any],
+    bank: str,
     seed: int,
 ) -> dict[str, Source]:
     """Open the examples of all tasks.
@@ -295,7 +300,7 @@ def open_sources(
     stack : ExitStack
         Closes the caches.
     examples : sequence of path
-        One cache for each task.
+        Caches of all tasks and shards.
     manifests : mapping
         Dataset's name to its manifest.
     text : path
@@ -303,6 +308,8 @@ def open_sources(
         Score rows of all tasks.
     clap : mapping
         The configuration's ``models.clap``.
+    bank : str
+        Word bank to whose labels image factors are compared.
     seed : int
 
     Returns
@@ -311,22 +318,25 @@ def open_sources(
     """
     words, grid = Text(text), sound_grid(clap["architecture"])
     frames = {name: manifest.read(path) for name, path in manifests.items()}
-    sources = {}
+    opened: dict[tuple[str, str], list[Cache]] = {}
     for path in examples:
         cache = stack.enter_context(open_cache(path, "examples"))
-        task, dataset = cache.attributes["task"], cache.attributes["dataset"]
-        sources[task] = Source(
+        opened.setdefault((cache.attributes["task"], cache.attributes["dataset"]), []).append(cache)
+    return {
+        task: Source(
             task,
             frames[dataset],
             rows[rows["task"] == task],
-            cache,
-            words.labels(dataset, cache.attributes["words"]),
+            caches,
+            words.labels(dataset, bank),
             words.labels(dataset, CLASSES).names,
+            words=bank,
             window=clap["window"],
             grid=grid,
             seed=seed,
         )
-    return sources
+        for (task, dataset), caches in opened.items()
+    }
 
 
 # --------------------------------------------------------------------------------- rules of choice
@@ -393,12 +403,10 @@ def failures(source: Source) -> dict[str, str | None]:
     if excess.max() > 0:
         found["right factor, poor mask"] = str(excess.idxmax())
     poor = table.index[table["taco"] <= table["taco"].median()]
-    entropy = pd.Series(
-        [float(source.cache["cross_entropy"][source.cache.position(s)].min()) for s in poor], poor
-    )
+    entropy = pd.Series([float(source.stored("cross_entropy", s).min()) for s in poor], poor)
     found["no clear factor"] = str(entropy.idxmax())
     for sample in table["taco"].sort_values(kind="stable").index:
-        soft = source.cache["prediction"][source.cache.position(sample)] / 255
+        soft = source.stored("prediction", sample) / 255
         if missed_source(source.truth(sample), soft > source.thresholds["taco"]):
             found["one source missed"] = str(sample)
             break

@@ -83,7 +83,7 @@ def _silent_objects(source: Source) -> pd.Series:
 
 
 def _bank_note(source: Source) -> str:
-    return f"First seed ({source.cache.attributes['seed']}), {source.bank} bank."
+    return f"First seed ({source.first_seed}), {source.bank} bank."
 
 
 def overview(evidence: Evidence) -> Figure:
@@ -142,7 +142,7 @@ def figure5(evidence: Evidence) -> Figure:
     note = (
         f"Chosen by rule: the clip at the upper quartile of mean IoU among {len(means)} clips of MS3 with a truth in "
         f"several parts; all of its frames. Words: cosine of the image factor with all {len(ms3.labels.names)} labels of the "
-        f"{ms3.cache.attributes['words']} bank. {_bank_note(ms3)} An empty truth means that nothing sounds in that frame."
+        f"{ms3.words} bank. {_bank_note(ms3)} An empty truth means that nothing sounds in that frame."
     )
     title = "Figure 5. Frames of one clip with several sources"
     return drawing.grid(rows, drawing.FRAMES, title, note, evidence.suite, words=0)
@@ -206,7 +206,7 @@ def words(evidence: Evidence) -> Figure:
     sounding = ", ".join(ms3.manifest.loc[sample, "classes"])
     note = (
         f"n = 1 image, at the upper quartile of IoU ({'a truth in several parts' if len(several) else 'all of MS3'}); each factor's three closest of {similarity.shape[1]} labels "
-        f"of the {ms3.cache.attributes['words']} bank. {_bank_note(ms3)}"
+        f"of the {ms3.words} bank. {_bank_note(ms3)}"
     )
     title = f"Factors and words: MS3, {sounding}"
     return drawing.words_map(similarity, ms3.labels.names, k_star, title, note, evidence.suite)

@@ -108,6 +108,9 @@ class Sample(NamedTuple):
     grid: tuple[int, int]  # rows and columns of the image tokens
     truth: np.ndarray  # bool or int64 [size, size]
     runs: Sequence[Run]
+    masks: Tensor | None = (
+        None  # float32 [Q, H, W], soft masks where they are at hand: tasks of one image share them
+    )
 
 
 class Scorer:
@@ -150,10 +153,10 @@ class Scorer:
             "beta": how.beta,
         }
 
-    def rows(
+    def scored(
         self, sample: Sample, histograms: dict[tuple, ScoreHistogram], class_name: str
-    ) -> Iterator[dict]:
-        """Yield a sample's rows, without identity of sample and task; add ADE SP's scores to ``histograms``."""
+    ) -> Iterator[tuple[Prediction, dict[str, Any]]]:
+        """Yield every answer with its row, without identity of sample and task; add ADE SP's scores to ``histograms``."""
         confidence, clap_label = self._listen(sample.clap_embedding)
         for answer in self.predictions(sample, clap_label):
             cell = (answer.method, answer.variant, answer.bank, answer.seed)
@@ -165,7 +168,7 @@ class Scorer:
                 histograms.setdefault((class_name, *cell), ScoreHistogram()).update(
                     answer.scores, sample.truth
                 )
-            yield {
+            row = {
                 **dict(zip(("method", "variant", "word_bank", "seed"), cell, strict=True)),
                 **counts,
                 "k_star": answer.k_star,
@@ -176,6 +179,7 @@ class Scorer:
                 "clap_confidence": confidence,
                 **self._kept(answer),
             }
+            yield answer, row
 
     def _kept(self, answer: Prediction) -> dict[str, bytes]:
         keep = self.how.keep_predictions
@@ -183,9 +187,7 @@ class Scorer:
 
     def predictions(self, sample: Sample, clap_label: int) -> Iterator[Prediction]:
         """Yield every method's answer for one sample; ``clap_label`` is CLAP's most likely class (index)."""
-        started = time.perf_counter()
-        masks = fcclip.soft_masks(sample.proposals)
-        self.seconds["masks"] += time.perf_counter() - started
+        masks = shared_masks(sample.proposals, [self]) if sample.masks is None else sample.masks
         yield from self._clocked(self._taco(sample, masks))
         if self.how.kind != "semantic":
             yield from self._clocked(self._activations_alone(sample))
@@ -308,6 +310,15 @@ class Scorer:
         return (
             F.interpolate(painted[:, None], self._square, mode="nearest")[:, 0].cpu().numpy().astype(np.int64)
         )
+
+
+def shared_masks(proposals: fcclip.Proposals, scorers: Sequence[Scorer]) -> Tensor:
+    """Soft masks [Q, H, W] of one image for several tasks; each is charged with the time, as it would need it alone."""
+    started = time.perf_counter()
+    masks = fcclip.soft_masks(proposals)
+    for scorer in scorers:
+        scorer.seconds["masks"] += time.perf_counter() - started
+    return masks
 
 
 def _argmax_region(classes: Tensor, masks: Tensor, channel: Any) -> Tensor:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from taco.results.aggregate import AggregateError, image_scores
 from taco.metrics.tasks import TASKS
+from taco.results.aggregate import AggregateError, image_scores
 from taco.results.resampling import paired_bootstrap, paired_permutation
 
 

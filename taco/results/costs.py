@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from taco.metrics.tasks import TASKS
 from taco.cache.hdf5 import open_cache
+from taco.metrics.tasks import TASKS
 
 SOLVED = ("TACO", "U only")
 NAMED = ("A-FC-CLIP", "A⁺-FC-CLIP")

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from taco import metrics
-from taco.results.aggregate import CELL, ENTRIES, AggregateError, label_range, stack
 from taco.metrics.tasks import TASKS
+from taco.results.aggregate import CELL, ENTRIES, AggregateError, label_range, stack
 
 BY_IMAGE = "IoU by image"
 BY_CLASS = "IoU by class"

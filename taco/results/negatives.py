@@ -14,8 +14,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from taco import metrics
-from taco.results.aggregate import stack
 from taco.metrics.tasks import TASKS
+from taco.results.aggregate import stack
 
 OFF_SCREEN, SILENCE, NOISE, NO_SOURCE = "off-screen sound", "silence", "noise", "frames without a source"
 EXCHANGED = {OFF_SCREEN: "shuffled audio", SILENCE: "silence", NOISE: "noise"}

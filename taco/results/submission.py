@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from taco import metrics, runtime
 from taco.data import datasets
-from taco.results import aggregate, tables
 from taco.metrics.tasks import TASKS
+from taco.results import aggregate, tables
 
 SUFFIXES = (".png", ".npy", ".json")
 VARIANT = "submitted"

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from taco.results import aggregate, comparisons
-from taco.metrics.tasks import TASKS
 from taco.metrics import ScoreHistogram
+from taco.metrics.tasks import TASKS
+from taco.results import aggregate, comparisons
 from taco.results.pages import Grid, Page
 from taco.results.resampling import paired_bootstrap
 from taco.results.tables import TOLERANCE, Reported, suite_title

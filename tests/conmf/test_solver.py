@@ -403,13 +403,15 @@ def test_kmeans_with_fewer_distinct_tokens_than_clusters_and_padding():
 
 def test_start_of_v_is_shared_by_variants_and_can_be_given(anchors, tokens):
     settings = replace(BASE, init="kmeans", steps=10)
-    initial = CoNMF(replace(settings, reduction="mean"), anchors).initial_factors(*tokens, KEYS)
+    start = CoNMF(replace(settings, reduction="mean"), anchors).initial_factors
+    initial = Initial(start(tokens[0], KEYS, "image"), start(tokens[1], KEYS, "audio"))
     given = CoNMF(replace(settings, init="given"), anchors).fit(*tokens, KEYS, (0, 1), initial=initial)
     own = CoNMF(settings, anchors).fit(*tokens, KEYS, (0, 1))
     assert torch.equal(given.image_factors, own.image_factors)
-    tokens_start = CoNMF(replace(settings, init="random_tokens"), anchors).initial_factors(*tokens, KEYS)
-    for i in range(S):
-        assert (tokens_start.image_factors[i][:, None] == tokens[0][i]).all(2).any(1).all()
+    start = CoNMF(replace(settings, init="random_tokens"), anchors).initial_factors
+    for x, side in zip(tokens, ("image", "audio"), strict=True):
+        for found, rows in zip(start(x, KEYS, side), x, strict=True):
+            assert (found[:, None] == rows).all(2).any(1).all()
 
 
 def test_half_precision_is_computed_in_float32(anchors, tokens):

@@ -6,9 +6,9 @@ import pytest
 from scoring import SIZE, classes, make_sample, make_scorer, truth
 from typer.testing import CliRunner
 
+from taco.cli import app
 from taco.data import predictions
 from taco.results import aggregate, submission
-from taco.cli import app
 
 CELL = {"method": "TACO", "variant": "proposed", "word_bank": "general", "seed": 0}
 IDENTITY = {"task": "s4", "dataset": "toy", "sample_id": "a_1", "clip_id": "a", "class_name": "bell"}
@@ -19,7 +19,7 @@ def write(tmp_path, task, keep):
     semantic = task == "avss"
     scorer = make_scorer(task, keep_predictions=keep)
     sample = make_sample(semantic=semantic)
-    rows = [{**IDENTITY, "task": task, **row} for row in scorer.rows(sample, {}, "bell")]
+    rows = [{**IDENTITY, "task": task, **row} for _, row in scorer.scored(sample, {}, "bell")]
     path = tmp_path / f"{task}-{keep}.parquet"
     aggregate.write_rows(rows, path, "semantic" if semantic else "binary")
     label = scorer._listen(sample.clap_embedding)[1]

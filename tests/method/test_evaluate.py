@@ -123,7 +123,7 @@ def test_empty_truth_has_an_empty_oracle():
 def test_rows_count_and_pools_fill_only_where_they_are_used():
     for task, pooled in (("s4", False), ("ade_sp", True)):
         histograms = {}
-        rows = list(make_scorer(task).rows(make_sample(), histograms, "bell"))
+        rows = [row for _, row in make_scorer(task).scored(make_sample(), histograms, "bell")]
         assert all(row["pixels"] == SIZE**2 for row in rows)
         assert {row["clap_label"] for row in rows} == {"bell"}
         assert bool(histograms) is pooled

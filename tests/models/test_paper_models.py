@@ -32,9 +32,9 @@ from torchaudio.functional import resample
 
 from taco import suites
 from taco.cache.hdf5 import CacheWriter, open_cache
-from taco.conmf import Anchors, CoNMF, Projection, Settings
+from taco.conmf import Anchors, CoNMF, Initial, Projection, Settings
 from taco.conmf.settings import stream
-from taco.method import evaluate, features, text
+from taco.method import evaluate, factorize, features, stored, text
 
 LABELS = ["bell", "gong", "bird", "whistle", "drum", "hammer", "engine", "mower", "guitar", "harp", "siren"]
 CLASSES = ["background", "bell", "bird", "drum", "engine", "guitar", "siren"]
@@ -282,10 +282,12 @@ def test_the_pipeline_is_the_description(case, scripts):
     # Step 3: the start. W from the sample's own stream; V from a complete k-means of the tokens.
     chosen = suites.solver_settings(config, "ade", "proposed")
     settings = Settings(**{**chosen, "steps": STEPS, "halve_at": (10, 15), "init_seed": SEED})
-    solver = CoNMF(settings, scripts.factorize.anchors_of(words, "s4", "general"))
+    solver = CoNMF(settings, factorize.anchors_of(words, "s4", "general"))
     # The pipeline takes its tokens from the cache, where they are in half precision.
     tokens = found["image_tokens"][None], found["audio_tokens"][None]
-    start = solver.initial_factors(*tokens, [SAMPLE])
+    start = Initial(
+        *(solver.initial_factors(x, [SAMPLE], side) for x, side in zip(tokens, ("image", "audio")))
+    )
     for x, centres in ((x_image, start.image_factors[0]), (x_audio, start.audio_factors[0])):
         means, inertia = lloyds_centres(x, centres)
         torch.testing.assert_close(centres, means, rtol=0, atol=1e-3)
@@ -378,7 +380,7 @@ def test_the_pipeline_is_the_description(case, scripts):
 def predictions(case, scripts, result, task):
     """The scorer's answers by method (of A-FC-CLIP the one with all names), from the caches as `score` reads them."""
     with open_cache(case.folder / "proposals.h5", "proposals") as cache:
-        proposed = scripts.score.read_proposals(cache, 0, torch.device("cpu"))
+        proposed = stored.read_proposals(cache, 0, torch.device("cpu"))
     found, words = case.cached("features"), case.text()
     how = evaluate.Scoring(
         task=task,

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from score_rows import truth_of, map_of, binary_rows, semantic_rows, histogram_rows, frame_of
+from score_rows import binary_rows, frame_of, histogram_rows, map_of, semantic_rows, truth_of
 
 from taco import metrics
 from taco.results import aggregate, comparisons
-
 
 # -------------------------------------------------------------------------------------------- files
 

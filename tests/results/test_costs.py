@@ -5,9 +5,9 @@ import pytest
 from score_rows import identity
 
 from taco import metrics
+from taco.cache.hdf5 import CacheWriter
 from taco.results import costs, printing
 from taco.results.aggregate import write_rows
-from taco.cache.hdf5 import CacheWriter
 
 
 def write_cache(path, kind, samples, **attributes):

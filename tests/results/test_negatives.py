@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 from score_rows import frame_of, identity, truth_of
 from scoring import answers, make_sample, make_scorer
+from sklearn.metrics import roc_auc_score
 
 from taco import metrics
 from taco.method import evaluate

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taco.figures import drawing
 from taco.results import sensitivity
 
 SOLVER = {"n_components": 8, "beta_penalty": 250.0, "steps": 300, "norm": "frobenius"}

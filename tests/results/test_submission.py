@@ -12,10 +12,10 @@ from trees import WRITERS
 from typer.testing import CliRunner
 
 from taco import metrics
+from taco.cli import app
 from taco.data import datasets, manifest
 from taco.metrics.tasks import TASKS
-from taco.results import aggregate, submission, tables
-from taco.cli import app
+from taco.results import submission, tables
 
 SIZE = 24
 READER = {"s4": "s4", "ms3": "ms3", "ade_sp": "ade", "avss": "avss", "ade_sp_semantic": "ade"}

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taco.results import pages, printing, tables
 from taco.metrics.tasks import TASKS
+from taco.results import pages, printing, tables
 
 REPORTED = Path(__file__).parents[2] / "config" / "reported.yaml"
 METRICS = {

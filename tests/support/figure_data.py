@@ -115,7 +115,7 @@ def write_examples(path, task, samples):
     """The cache of example maps that belongs to `rows_of`."""
     semantic = task in ("avss", "ade_sp_semantic")
     bank = "specific" if semantic else "general"
-    attributes = {"task": task, "dataset": task.split("_")[0], "bank": bank, "seed": 0, "words": "general"}
+    attributes = {"task": task, "dataset": task.split("_")[0], "bank": bank, "seed": 0}
     rng = np.random.default_rng(0)
     with CacheWriter(path, "examples", samples["sample_id"].tolist(), attributes) as writer:
         for index in range(len(samples)):
@@ -130,7 +130,7 @@ def write_examples(path, task, samples):
                     "audio_activation": rng.random(SOUND_GRID[0] * SOUND_GRID[1], dtype=np.float32).astype(
                         np.float16
                     ),
-                    "word_similarity": rng.random((4, len(WORDS)), dtype=np.float32).astype(np.float16),
+                    "image_factors": rng.random((4, len(WORDS)), dtype=np.float32),
                     "k_star": np.int32(1),
                     "cross_entropy": rng.random(4, dtype=np.float32),
                 }
@@ -145,5 +145,7 @@ def make_source(stack: ExitStack, folder, task, clips=4, frames=2):
     write_examples(folder / f"{task}.h5", task, samples)
     cache = stack.enter_context(open_cache(folder / f"{task}.h5", "examples"))
     labels = Labels(WORDS, np.eye(5, dtype=np.float32), np.eye(5, dtype=np.float32))
-    source = Source(task, samples, rows, cache, labels, CLASSES, window=0.5, grid=SOUND_GRID, seed=0)
+    source = Source(
+        task, samples, rows, [cache], labels, CLASSES, words="general", window=0.5, grid=SOUND_GRID, seed=0
+    )
     return source, rows

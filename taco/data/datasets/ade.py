@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from taco.data.datasets import common
-from taco.data.problems import ManifestError, Problem
 from taco.data.media import open_image
+from taco.data.problems import ManifestError, Problem
 
 CSV = "prompted_segmentation.csv"
 COLUMNS = {name: (name,) for name in ("image_location", "vggsound_file", "ade_class_id")}

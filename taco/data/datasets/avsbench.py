@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from taco.data.datasets import common
-from taco.data.problems import ManifestError, Problem
 from taco.data.media import open_image
+from taco.data.problems import ManifestError, Problem
 
 FRAMES = 5
 LAYOUTS = {

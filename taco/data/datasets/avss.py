@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from taco.data.datasets import common
-from taco.data.problems import ManifestError, Problem
 from taco.data.media import open_image
+from taco.data.problems import ManifestError, Problem
 
 FRAMES = {"v1s": 5, "v1m": 5, "v2": 10}
 # Names in the published metadata that are no class: a misspelt one, and two that say nothing in sight sounds.

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from taco.data.problems import Problem
 from taco.data.media import MediaError, decode_sound, open_image
+from taco.data.problems import Problem
 
 MOST_WORKERS = 8
 log = logging.getLogger(__name__)
