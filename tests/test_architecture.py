@@ -117,6 +117,25 @@ def test_tests_mirror_the_package():
         assert folder == Path() or (ROOT / "taco" / folder).is_dir(), path
 
 
+def test_git_leaves_no_module_out():
+    """A folder of results or data is ignored at the top alone; a wing may have the same name."""
+    command = [
+        "git",
+        "ls-files",
+        "--others",
+        "--ignored",
+        "--exclude-standard",
+        "taco",
+        "tests",
+        "rules",
+        "config",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a checkout")
+    assert [path for path in done.stdout.splitlines() if "__pycache__" not in path] == []
+
+
 @pytest.mark.parametrize(
     ("script", "module"),
     [
