@@ -78,7 +78,7 @@ def score(
     """Score anyone's masks or maps with the very metrics of the tables."""
     from taco import suites
     from taco.data import manifest, problems
-    from taco.results import aggregate, printing, submission, tables
+    from taco.results import aggregate, printing, score_files, submission, tables
 
     try:
         config = load_config(configfile)
@@ -102,7 +102,7 @@ def score(
         output = output or results / "submissions.csv"
         submission.write(found, output)
     except (
-        aggregate.AggregateError,
+        score_files.AggregateError,
         problems.ManifestError,
         submission.PredictionError,
         suites.ConfigError,

@@ -18,7 +18,7 @@ from taco.method.stored import read_proposals
 from taco.method.text import CLASSES, Text
 from taco.metrics.tasks import TASKS
 from taco.models import fcclip, weights
-from taco.results import aggregate, tables, verify
+from taco.results import score_files, tables, verify
 
 log = logging.getLogger("taco")
 FACTORS = (
@@ -135,7 +135,7 @@ def all_checks(params, inputs):
     yield from verify.anchor_checks("words", bank.clip, bank.clap)
     with torch.inference_mode():
         yield from dataset_checks(params, inputs, text)
-    rows = aggregate.load_rows(params.rows)
+    rows = score_files.load_rows(params.rows)
     for task, part in rows.groupby("task", sort=False):
         n_labels = len(text.labels(part["dataset"].iloc[0], CLASSES).names)
         heard = verify.heard_classes(part, n_labels)
@@ -143,7 +143,7 @@ def all_checks(params, inputs):
     yield from verify.comparison_checks(rows)
     if params.settings["tables"]["reported"]:
         reported = tables.load_reported(params.settings["tables"]["reported"])
-        yield from verify.score_checks(rows, aggregate.load_histograms(params.histograms), reported)
+        yield from verify.score_checks(rows, score_files.load_histograms(params.histograms), reported)
 
 
 def main(snakemake):

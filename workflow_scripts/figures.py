@@ -13,7 +13,7 @@ from taco.cache.hdf5 import open_cache
 from taco.figures import drawing, exhibits
 from taco.figures.examples import open_sources
 from taco.metrics.tasks import TASKS
-from taco.results import aggregate
+from taco.results import score_files
 
 log = logging.getLogger("taco")
 
@@ -43,7 +43,7 @@ def traces(paths, banks, rows):
 
 def main(snakemake):
     inputs, params = snakemake.input, snakemake.params
-    rows = aggregate.load_rows(params.rows)
+    rows = score_files.load_rows(params.rows)
     with ExitStack() as stack:
         evidence = exhibits.Evidence(
             suite=params.settings["suite"],
@@ -58,7 +58,7 @@ def main(snakemake):
                 params.settings["seed"],
             ),
             rows=rows,
-            histograms=aggregate.load_histograms(params.histograms),
+            histograms=score_files.load_histograms(params.histograms),
             traces=traces(inputs.factors, params.banks, rows),
             steps=pd.read_csv(inputs.steps) if inputs.steps else None,
             n_rows=params.settings["figures"]["rows"],

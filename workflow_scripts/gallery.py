@@ -7,14 +7,14 @@ from job import run
 
 from taco.figures import gallery
 from taco.figures.examples import open_sources
-from taco.results import aggregate
+from taco.results import score_files
 
 log = logging.getLogger("taco")
 
 
 def main(snakemake):
     inputs, settings = snakemake.input, snakemake.params.settings
-    rows = aggregate.load_rows(snakemake.params.rows)
+    rows = score_files.load_rows(snakemake.params.rows)
     with ExitStack() as stack:
         sources = open_sources(
             stack,

@@ -20,7 +20,7 @@ from taco.method.examples import ExampleWriter
 from taco.method.stored import StoredRun, read_proposals
 from taco.method.text import CLASSES, Text
 from taco.progress import progress
-from taco.results.aggregate import write_rows
+from taco.results.score_files import write_rows
 
 
 class Work(NamedTuple):

@@ -6,7 +6,7 @@ from job import run
 
 from taco import runtime
 from taco.cache.hdf5 import open_cache
-from taco.results import aggregate, comparisons, extended, negatives, printing, tables
+from taco.results import aggregate, comparisons, extended, negatives, printing, score_files, tables
 
 
 def write_table(outputs, frame, page):
@@ -33,8 +33,8 @@ def write_extended(outputs, rows, config, given):
 def main(snakemake):
     config = snakemake.params.config
     suite, settings = config["suite"], config["tables"]
-    rows = aggregate.load_rows(snakemake.params.rows)
-    histograms = aggregate.load_histograms(snakemake.params.histograms)
+    rows = score_files.load_rows(snakemake.params.rows)
+    histograms = score_files.load_histograms(snakemake.params.histograms)
     conventions = aggregate.Conventions.of(settings)
     summary = aggregate.summarise(rows, histograms, conventions)
     reported = tables.load_reported(settings["reported"]) if settings["reported"] else None

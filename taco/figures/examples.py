@@ -107,7 +107,7 @@ def image_scores(rows: pd.DataFrame) -> tuple[pd.Series, float]:
     Parameters
     ----------
     rows : DataFrame
-        One (task, method, variant, bank, seed) of `taco.results.aggregate.load_rows`.
+        One (task, method, variant, bank, seed) of `taco.results.score_files.load_rows`.
 
     Returns
     -------

@@ -5,22 +5,14 @@ the split over shards and the order of files never change a bit of a result. Val
 `taco.results.tables` prints percent.
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from taco import metrics, runtime
-from taco.data.predictions import COLUMN
+from taco import metrics
 from taco.metrics.tasks import TASKS
-
-SCHEMA_VERSION = "1"
-CELL = ("task", "dataset", "method", "variant", "word_bank")
-"""What one number of a table belongs to (and its metric)."""
+from taco.results.score_files import CELL, AggregateError
 
 
 @dataclass(frozen=True)
@@ -60,140 +52,6 @@ class Conventions:
 PAPER = Conventions()
 
 
-class AggregateError(ValueError):
-    """Score rows that cannot be aggregated: says which, what was expected and what to do."""
-
-
-# ------------------------------------------------------------------------------------------ files
-
-_TYPES = {
-    "seed": pa.int32(),
-    "pixels": pa.int32(),
-    "n_labels": pa.int32(),
-    "first_id": pa.int32(),
-    "class_ids": pa.list_(pa.int16()),
-    "n_samples": pa.int32(),
-    "bins": pa.list_(pa.uint16()),
-    "negatives": pa.list_(pa.int64()),
-    **{
-        name: pa.list_(pa.int32())
-        for name in ("tp", "fp", "f_tp", "f_pp", "intersection", "predicted", "truth")
-    },
-    **{name: pa.string() for name in metrics.IDENTITY if name != "seed"},
-}
-_COLUMNS = {
-    "binary": metrics.IDENTITY + metrics.BINARY_COLUMNS,
-    "semantic": metrics.IDENTITY + metrics.SEMANTIC_COLUMNS,
-    "histogram": metrics.HISTOGRAM_IDENTITY + metrics.HISTOGRAM_COLUMNS,
-}
-
-
-def write_rows(rows, path, kind, cost=None):
-    """Write score rows as Parquet, whole or not at all.
-
-    Parameters
-    ----------
-    rows : list of dict
-        identity and counts; further scalar columns (k_star, confidence …) are kept as they are
-    path : path
-    kind : {"binary", "semantic", "histogram"}
-    cost : mapping, optional
-        what making the rows took, kept beside them (`taco.results.costs`)
-
-    Raises
-    ------
-    AggregateError
-        when a row lacks a column of its kind.
-    """
-    path = Path(path)
-    columns = _COLUMNS[kind]
-    extra = [name for name in (rows[0] if rows else {}) if name not in columns]
-    for number, row in enumerate(rows):
-        if set(row) != {*columns, *extra}:
-            odd = sorted(set(row) ^ {*columns, *extra})
-            raise AggregateError(
-                f"{path}: row {number} differs in columns {odd} from the {kind} schema or row 0"
-            )
-    fields = [pa.field(name, _column_type(name, kind), nullable=False) for name in columns]
-    table = pa.table(
-        [pa.array([row[f.name] for row in rows], f.type) for f in fields], schema=pa.schema(fields)
-    )
-    for name in extra:
-        table = table.append_column(name, pa.array([row[name] for row in rows]))
-    metadata = {"taco_scores": SCHEMA_VERSION, "kind": kind} | ({"cost": json.dumps(cost)} if cost else {})
-    table = table.replace_schema_metadata(metadata)
-    with runtime.atomic_write(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
-
-
-def _column_type(name, kind):
-    if name == "positives":
-        return pa.list_(pa.int64()) if kind == "histogram" else pa.int32()
-    return _TYPES[name]
-
-
-def load_rows(paths):
-    """Read per-sample rows of any tasks and shards.
-
-    Parameters
-    ----------
-    paths : iterable of path
-        files of kind binary or semantic
-
-    Returns
-    -------
-    DataFrame, sorted by cell, seed and sample; columns of the other kind are missing values
-
-    Raises
-    ------
-    AggregateError
-        no file, a file of another schema or kind, or a row that appears twice.
-    """
-    frame = _read(paths, ("binary", "semantic"))
-    keys = [*CELL, "seed", "sample_id"]
-    twice = frame[frame.duplicated(keys, keep=False)]
-    if len(twice):
-        raise AggregateError(
-            f"{len(twice)} score rows appear more than once, first {twice.iloc[0][keys].tolist()}: "
-            "shards overlap or a file was given twice; score the task again"
-        )
-    return frame.sort_values(keys, kind="stable", ignore_index=True)
-
-
-def load_histograms(paths):
-    """Read the histogram rows of ADE SP (unmerged: one per shard); an empty frame for no path."""
-    paths = list(paths)
-    if not paths:
-        return pd.DataFrame(columns=_COLUMNS["histogram"])
-    return _read(paths, ("histogram",))
-
-
-def _read(paths, kinds):
-    frames = []
-    for path in map(Path, paths):
-        try:
-            file = pq.ParquetFile(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise AggregateError(
-                f"{path}: expected a Parquet file of scores, found: {error}; score it again"
-            ) from error
-        with file:
-            meta = file.schema_arrow.metadata or {}
-            version, kind = (meta.get(key, b"none").decode() for key in (b"taco_scores", b"kind"))
-            if version != SCHEMA_VERSION or kind not in kinds:
-                raise AggregateError(
-                    f"{path}: expected scores of schema {SCHEMA_VERSION} and kind {' or '.join(kinds)}, "
-                    f"found schema {version} and kind {kind}; score it again with this version"
-                )
-            # Predictions that were kept are large, and no number comes from them.
-            names = [name for name in file.schema_arrow.names if name != COLUMN]
-            frames.append(file.read(names).to_pandas())
-    if not frames:
-        raise AggregateError("expected score files, found none: nothing to aggregate")
-    frames = [frame for frame in frames if len(frame)] or frames[:1]
-    return pd.concat(frames, ignore_index=True)
-
-
 # ------------------------------------------------------------------------- one value for each seed
 
 
@@ -203,9 +61,9 @@ def per_seed(rows, histograms=None, conventions=PAPER):
     Parameters
     ----------
     rows : DataFrame
-        from `load_rows`
+        from `taco.results.score_files.load_rows`
     histograms : DataFrame, optional
-        from `load_histograms`; needed where rows hold ADE SP
+        from `taco.results.score_files.load_histograms`; needed where rows hold ADE SP
     conventions : Conventions
 
     Returns

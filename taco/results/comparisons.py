@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from taco.metrics.tasks import TASKS
-from taco.results.aggregate import AggregateError, image_scores
+from taco.results.aggregate import image_scores
 from taco.results.resampling import paired_bootstrap, paired_permutation
+from taco.results.score_files import AggregateError
 
 
 @dataclass(frozen=True)

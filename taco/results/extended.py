@@ -12,7 +12,8 @@ import pandas as pd
 
 from taco import metrics
 from taco.metrics.tasks import TASKS
-from taco.results.aggregate import CELL, ENTRIES, AggregateError, label_range, stack
+from taco.results.aggregate import ENTRIES, label_range, stack
+from taco.results.score_files import CELL, AggregateError
 
 BY_IMAGE = "IoU by image"
 BY_CLASS = "IoU by class"
@@ -95,7 +96,7 @@ def per_seed(rows, split, given=None):
     Parameters
     ----------
     rows : DataFrame
-        from `taco.results.aggregate.load_rows`
+        from `taco.results.score_files.load_rows`
     split : str
         the split that the rows belong to; it names the rule "best on <split>"
     given : DataFrame, optional

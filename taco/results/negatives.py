@@ -125,7 +125,7 @@ def per_seed(rows):
     Parameters
     ----------
     rows : DataFrame
-        from `taco.results.aggregate.load_rows`
+        from `taco.results.score_files.load_rows`
 
     Returns
     -------

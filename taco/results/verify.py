@@ -17,6 +17,7 @@ from taco.metrics.tasks import TASKS
 from taco.results import aggregate, comparisons
 from taco.results.pages import Grid, Page
 from taco.results.resampling import paired_bootstrap
+from taco.results.score_files import CELL
 from taco.results.tables import TOLERANCE, Reported, suite_title
 
 OK, DEVIATES, UNCLEAR, UNCHECKED = "ok", "deviates", "unclear", "not checked"
@@ -331,12 +332,12 @@ def score_checks(
     A published number agrees where it lies inside the 95 % interval widened by its own tolerance, max(2 · std, 1.0) point.
     """
     values = aggregate.per_seed(rows, histograms)
-    for key, part in values.groupby([*aggregate.CELL, "metric"], sort=False):
+    for key, part in values.groupby([*CELL, "metric"], sort=False):
         task, cell, metric = key[0], key[2:5], key[5]
         numbers = published(reported, task, cell, metric)
         if not numbers:
             continue
-        group = rows[(rows[list(aggregate.CELL)] == list(key[:5])).all(axis=1)]
+        group = rows[(rows[list(CELL)] == list(key[:5])).all(axis=1)]
         drawn = _drawn(group, histograms, key, draws, seed)
         low, high = (float(100 * np.quantile(drawn, q)) for q in (0.025, 0.975))
         finding = f"{100 * part['value'].mean():.1f} ({group['clip_id'].nunique()} clips, 95 % interval {low:.1f} to {high:.1f})"
@@ -351,9 +352,7 @@ def _drawn(group: pd.DataFrame, histograms: pd.DataFrame, key: tuple, draws: int
     """A cell's metric, averaged over seeds, in sets of clips or classes drawn with replacement: [draws]."""
     rng = np.random.default_rng(seed)
     if TASKS[key[0]].kind == "pooled" and key[5] in ("mIoU", "mAP"):
-        by_class = _class_values(
-            histograms[(histograms[list(aggregate.CELL)] == list(key[:5])).all(axis=1)], key[5]
-        )
+        by_class = _class_values(histograms[(histograms[list(CELL)] == list(key[:5])).all(axis=1)], key[5])
         return by_class[rng.integers(len(by_class), size=(draws, len(by_class)))].mean(axis=1)
     clips = [part for _, part in group.groupby("clip_id", sort=True)]
     found = []

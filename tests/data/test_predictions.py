@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from taco.cli import app
 from taco.data import predictions
-from taco.results import aggregate, submission
+from taco.results import score_files, submission
 
 CELL = {"method": "TACO", "variant": "proposed", "word_bank": "general", "seed": 0}
 IDENTITY = {"task": "s4", "dataset": "toy", "sample_id": "a_1", "clip_id": "a", "class_name": "bell"}
@@ -21,7 +21,7 @@ def write(tmp_path, task, keep):
     sample = make_sample(semantic=semantic)
     rows = [{**IDENTITY, "task": task, **row} for _, row in scorer.scored(sample, {}, "bell")]
     path = tmp_path / f"{task}-{keep}.parquet"
-    aggregate.write_rows(rows, path, "semantic" if semantic else "binary")
+    score_files.write_rows(rows, path, "semantic" if semantic else "binary")
     label = scorer._listen(sample.clap_embedding)[1]
     answers = {(a.method, a.variant, a.bank, a.seed): a.scores for a in scorer.predictions(sample, label)}
     return path, answers
@@ -52,7 +52,7 @@ def test_class_ids_come_back(tmp_path, keep):
 
 
 def test_rows_are_read_without_what_is_kept(tmp_path):
-    plain, kept = (aggregate.load_rows([write(tmp_path, "s4", keep)[0]]) for keep in (None, "masks"))
+    plain, kept = (score_files.load_rows([write(tmp_path, "s4", keep)[0]]) for keep in (None, "masks"))
     assert predictions.COLUMN in pq.read_schema(tmp_path / "s4-masks.parquet").names
     assert plain.columns.tolist() == kept.columns.tolist()
     assert plain.astype(str).equals(kept.astype(str))

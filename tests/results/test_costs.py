@@ -7,7 +7,7 @@ from score_rows import identity
 from taco import metrics
 from taco.cache.hdf5 import CacheWriter
 from taco.results import costs, printing
-from taco.results.aggregate import write_rows
+from taco.results.score_files import write_rows
 
 
 def write_cache(path, kind, samples, **attributes):

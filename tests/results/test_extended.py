@@ -6,7 +6,7 @@ import pytest
 from score_rows import binary_rows, frame_of, identity, map_of, semantic_rows, truth_of
 
 from taco import metrics
-from taco.results import aggregate, extended, printing
+from taco.results import aggregate, extended, printing, score_files
 
 
 def row_of(sample, scores, truth, class_name):
@@ -106,14 +106,14 @@ def test_given_thresholds_stand_beside_the_best_ones(validated):
 
 def test_thresholds_of_the_scored_split_are_refused(validated):
     _, path = validated
-    with pytest.raises(aggregate.AggregateError, match=r"other than 'val'.*found \['val'\]"):
+    with pytest.raises(score_files.AggregateError, match=r"other than 'val'.*found \['val'\]"):
         extended.read_thresholds(path, "val")
 
 
 def test_a_file_that_lacks_a_run_is_refused_by_name(validated):
     rows, path = validated
     given = extended.read_thresholds(path, "test")
-    with pytest.raises(aggregate.AggregateError, match="no threshold is given for .*'TACO'"):
+    with pytest.raises(score_files.AggregateError, match="no threshold is given for .*'TACO'"):
         extended.per_seed(rows, "test", given[given["seed"] != 1])
 
 
@@ -121,7 +121,7 @@ def test_a_file_that_lacks_a_run_is_refused_by_name(validated):
 def test_a_file_of_another_form_is_refused_by_name(tmp_path, text):
     path = tmp_path / "thresholds.csv"
     path.write_text(text)
-    with pytest.raises(aggregate.AggregateError, match=r"thresholds\.csv: expected"):
+    with pytest.raises(score_files.AggregateError, match=r"thresholds\.csv: expected"):
         extended.read_thresholds(path, "test")
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from taco import metrics, suites
 from taco.models import weights
-from taco.results import aggregate, tables, verify
+from taco.results import aggregate, score_files, tables, verify
 from taco.results.verify import DEVIATES, OK, UNCHECKED, UNCLEAR
 
 RNG = np.random.default_rng(0)
@@ -194,10 +194,10 @@ def test_scores_agree_within_the_uncertainty_of_few_clips():
     own = 100 * values["value"].mean()
     reported.release[("s4", *key, "mask-IoU")] = (own - 0.9, 0.2, "release")
     reported.paper[("table2", "s4", *key, "mask-IoU")] = (own - 40, np.nan, "paper")
-    found = list(verify.score_checks(rows, aggregate.load_histograms([]), reported, draws=20))
+    found = list(verify.score_checks(rows, score_files.load_histograms([]), reported, draws=20))
     assert verdicts(found) == [OK, DEVIATES]
     assert "± 0.20 (release)" in found[0].expectation and "12 clips" in found[0].finding
-    assert not list(verify.score_checks(rows, aggregate.load_histograms([]), tables.Reported()))
+    assert not list(verify.score_checks(rows, score_files.load_histograms([]), tables.Reported()))
 
 
 def test_pooled_metrics_are_drawn_by_class():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from taco import metrics
-from taco.results import aggregate
+from taco.results import score_files
 
 SIZE = (10, 12)
 
@@ -65,5 +65,5 @@ def histogram_rows(samples=range(8), seeds=(0, 1, 2), **names):
 
 def frame_of(rows, folder, kind="binary", name="rows"):
     path = folder / f"{name}.parquet"
-    aggregate.write_rows(rows, path, kind)
-    return aggregate.load_histograms([path]) if kind == "histogram" else aggregate.load_rows([path])
+    score_files.write_rows(rows, path, kind)
+    return score_files.load_histograms([path]) if kind == "histogram" else score_files.load_rows([path])

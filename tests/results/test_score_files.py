@@ -1,0 +1,60 @@
+"""Files of score rows: what is written is read again, and a wrong file or row is refused by name."""
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from score_rows import binary_rows, frame_of, histogram_rows, semantic_rows
+
+from taco.results import score_files
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("binary", binary_rows()), ("semantic", semantic_rows())])
+def test_rows_survive_parquet(tmp_path, kind, rows):
+    frame = frame_of(rows, tmp_path, kind).set_index(["sample_id", "seed"])
+    assert len(frame) == len(rows)
+    for row in rows:
+        kept = frame.loc[(row["sample_id"], row["seed"])]
+        for name, value in row.items():
+            if name not in ("sample_id", "seed"):
+                np.testing.assert_array_equal(kept[name], value)
+
+
+def test_lists_are_small_integers_on_disk(tmp_path):
+    score_files.write_rows(binary_rows(), tmp_path / "a.parquet", "binary")
+    schema = pq.read_schema(tmp_path / "a.parquet")
+    assert {str(schema.field(n).type) for n in ("tp", "fp", "f_tp", "f_pp")} == {"list<element: int32>"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.parquet"]  # no partial file stays
+
+
+def test_further_columns_are_kept(tmp_path):
+    rows = [row | {"k_star": 3, "confidence": 0.5} for row in binary_rows()]
+    assert set(frame_of(rows, tmp_path)["k_star"]) == {3}
+
+
+@pytest.mark.parametrize("change", [lambda row: row.pop("tp"), lambda row: row.update(surprise=1)])
+def test_a_row_that_differs_is_refused_and_nothing_is_written(tmp_path, change):
+    rows = binary_rows()
+    change(rows[1])
+    with pytest.raises(score_files.AggregateError, match="row 1 differs in columns"):
+        score_files.write_rows(rows, tmp_path / "a.parquet", "binary")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_row_given_twice_is_refused(tmp_path):
+    for name, samples in [("a", range(4)), ("b", range(3, 8))]:
+        score_files.write_rows(binary_rows(samples=samples), tmp_path / f"{name}.parquet", "binary")
+    with pytest.raises(score_files.AggregateError, match=r"more than once.*clip1_1"):
+        score_files.load_rows([tmp_path / "a.parquet", tmp_path / "b.parquet"])
+
+
+def test_files_that_are_not_scores_are_refused_by_name(tmp_path):
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
+    score_files.write_rows(histogram_rows(), tmp_path / "pools.parquet", "histogram")
+    for name, message in [("other", "schema none"), ("torn", "Parquet"), ("pools", "kind histogram")]:
+        with pytest.raises(score_files.AggregateError, match=message) as error:
+            score_files.load_rows([tmp_path / f"{name}.parquet"])
+        assert f"{name}.parquet" in str(error.value)
+    with pytest.raises(score_files.AggregateError, match="found none"):
+        score_files.load_rows([])
