@@ -10,6 +10,16 @@ import torch
 if not torch.cuda.is_available():
     # Triton's kernels then run in its interpreter; read at Triton's first import, which may be any test's.
     os.environ["TRITON_INTERPRET"] = "1"
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patch_for_numpy(tensor, scope):
+        """NumPy 2.4 takes no array of one element for a number, as Triton 3.6's interpreter does in `range`."""
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    interpreter._patch_lang_tensor = patch_for_numpy
 
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 

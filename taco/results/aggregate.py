@@ -102,10 +102,15 @@ def _check_samples(rows):
             reference = reference or (key, found)
             if found != reference[1]:
                 raise AggregateError(
-                    f"{task}: {key[2:]} was scored on {len(found)} samples, "
-                    f"{reference[0][2:]} on {len(reference[1])}, "
+                    f"{task}: {written(key[2:])} was scored on {len(found)} samples, "
+                    f"{written(reference[0][2:])} on {len(reference[1])}, "
                     f"first difference {min(found ^ reference[1])!r}: score the missing samples"
                 )
+
+
+def written(key):
+    """Part of a cell's identity, for messages: its values, whatever their types."""
+    return ", ".join(map(str, key))
 
 
 def stack(series):
@@ -143,7 +148,7 @@ def _pooled(classes, group, key):
         odd = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
         name = odd[0]
         raise AggregateError(
-            f"{key}: histograms do not match the rows in {len(odd)} classes, first {name!r}: "
+            f"{written(key)}: histograms do not match the rows in {len(odd)} classes, first {name!r}: "
             f"{expected.get(name, 0)} samples expected, {found.get(name, 0)} found; score the task again"
         )
     pools = [classes[name] for name in sorted(classes)]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from taco import metrics
 from taco.metrics.tasks import TASKS
-from taco.results.aggregate import ENTRIES, label_range, stack
+from taco.results.aggregate import ENTRIES, label_range, stack, written
 from taco.results.score_files import CELL, AggregateError
 
 BY_IMAGE = "IoU by image"
@@ -130,12 +130,12 @@ def _index(chosen, key, thresholds):
     """Place of the given threshold of a cell, seed and measure among the measure's own."""
     if key not in chosen:
         raise AggregateError(
-            f"no threshold is given for {key}: run the same methods, banks and seeds on the split that gives "
+            f"no threshold is given for {written(key)}: run the same methods, banks and seeds on the split that gives "
             "thresholds, or set tables.thresholds to null"
         )
     index = int(np.abs(thresholds - chosen[key]).argmin())
     if abs(thresholds[index] - chosen[key]) > 1e-6:
-        raise AggregateError(f"{key}: {chosen[key]} is none of the thresholds; make the file again")
+        raise AggregateError(f"{written(key)}: {chosen[key]} is none of the thresholds; make the file again")
     return index
 
 

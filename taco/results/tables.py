@@ -336,7 +336,7 @@ def deviation(measured, expected, std=np.nan):
     >>> round(deviation(45.0, 43.15, 0.91), 3), deviation(64.5, 64.04, 0.25) < 1, deviation(1.0, 3.0)
     (1.016, True, -2.0)
     """
-    return (measured - expected) / np.fmax(2 * std, TOLERANCE)
+    return float((measured - expected) / np.fmax(2 * std, TOLERANCE))
 
 
 def intervals(frame, suite):

@@ -105,7 +105,9 @@ def test_any_sharding_equals_one_pass_exactly(tmp_path, shards):
 
 def test_methods_of_a_task_must_share_their_samples(tmp_path):
     rows = binary_rows() + binary_rows(samples=range(7), method="U only")
-    with pytest.raises(score_files.AggregateError, match="clip3_1.*score the missing"):
+    with pytest.raises(
+        score_files.AggregateError, match=r"s4: U only, .*, 0 was scored.*clip3_1.*score the missing"
+    ):
         aggregate.per_seed(frame_of(rows, tmp_path))
     seeds = binary_rows(seeds=(0,)) + binary_rows(seeds=(1,), samples=range(1, 8))
     with pytest.raises(score_files.AggregateError, match="clip0_0"):
