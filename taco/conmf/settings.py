@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -273,7 +274,5 @@ FIELDS = (
 
 def stream(*words: object) -> torch.Generator:
     """CPU generator of its own for these words, so that a draw depends on nothing else."""
-    import hashlib
-
     digest = hashlib.sha256("\x1f".join(str(word) for word in words).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -25,8 +25,9 @@ FEWEST, MOST = 8, 64
 THREAD_BYTES = 4 << 20
 # On a GPU more samples gain nothing, and progress would be rare.
 MOST_ON_CUDA = 512
-# Samples whose start is computed together: k-means works in float64 and must not set the peak of memory.
-START_BATCH = 16
+# Samples whose start is computed together: k-means works in float64 and must not set the peak of memory. A GPU waits
+# for launches with fewer.
+START_BATCH = {"cpu": 16, "cuda": 128}
 
 
 class CoNMF:
@@ -139,9 +140,10 @@ class CoNMF:
         if self.settings.init == "given":
             raise CoNMFError("init: expected a way to start (kmeans or random_tokens), found 'given'")
         with self._on_device():
+            size = START_BATCH[self.device.type]
             parts = [
                 self._start(*_pad(part, self.device, dtype), names, modality).cpu()
-                for part, names in zip(_slices(matrices, START_BATCH), _slices(keys, START_BATCH))
+                for part, names in zip(_slices(matrices, size), _slices(keys, size))
             ]
         return torch.cat(parts)
 
@@ -162,7 +164,8 @@ class CoNMF:
         method = {"kmeans": kmeans, "random_tokens": random_tokens}[self.settings.init]
         names = [f"{key}/{modality}" for key in keys]
         k, seed = self.settings.n_components, self.settings.init_seed
-        parts = zip(tokens.split(START_BATCH), counts.split(START_BATCH), _slices(names, START_BATCH))
+        size = START_BATCH[self.device.type]
+        parts = zip(tokens.split(size), counts.split(size), _slices(names, size))
         return torch.cat([method(*part, k, seed) for part in parts])
 
     def _batch(self, units, image, audio, keys, seeds, initial, dtype) -> Batch:
@@ -182,8 +185,8 @@ class CoNMF:
             if given is None:
                 w = _draw(names, seeds, counts, x.shape[1], self.settings.n_components, modality)
             else:
-                w = given[:, order, : x.shape[1]].permute(1, 0, 3, 2)
-            w = w.to(x).contiguous()
+                w = given[:, order, : x.shape[1]].transpose(0, 1)
+            w = w.to(x).transpose(2, 3).contiguous()
             outside = torch.arange(x.shape[1], device=self.device) >= counts.to(self.device)[:, None]
             w.masked_fill_(outside[:, None, None], float("-inf"))  # U is 0 there, and stays so
             sides.append((x, counts, w, v))
@@ -306,20 +309,28 @@ def _out_of_memory(error: BaseException | None) -> bool:
 
 
 def _pad(tokens: list[Tensor], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Tokens [S, N, C] padded with zero rows, and their counts [S] (CPU)."""
-    counts = torch.tensor([len(x) for x in tokens])
-    if len({x.dtype for x in tokens}) > 1:
-        tokens = [x.to(dtype) for x in tokens]  # padding would bring all to the type of the first
-    padded = torch.nn.utils.rnn.pad_sequence(list(tokens), batch_first=True)
-    return padded.to(device).to(dtype), counts
+    """Tokens [S, N, C] padded with zero rows, and their counts [S] (CPU); a GPU gets them in the type they lie in."""
+    counts = [len(x) for x in tokens]
+    kinds = {x.dtype for x in tokens}
+    padded = torch.empty(
+        len(tokens),
+        max(counts),
+        tokens[0].shape[1],
+        dtype=kinds.pop() if len(kinds) == 1 else dtype,
+        pin_memory=device.type == "cuda",
+    )
+    for row, x in zip(padded, tokens):
+        row[: len(x)] = x
+        row[len(x) :] = 0
+    return padded.to(device, non_blocking=True).to(dtype), torch.tensor(counts)
 
 
 def _draw(keys: list[str], seeds: Sequence[int], counts: Tensor, width: int, k: int, modality: str) -> Tensor:
-    """W ~ N(0, 1) [S, R, K, width] from the stream of each (seed, key, modality), drawn on the CPU in float32."""
-    weights = torch.zeros(len(keys), len(seeds), k, width)
-    for i, (key, n) in enumerate(zip(keys, counts.tolist())):
-        for r, seed in enumerate(seeds):
-            weights[i, r, :, :n] = torch.randn(n, k, generator=stream(seed, key, modality)).t()
+    """W ~ N(0, 1) [S, R, width, K] from the stream of each (seed, key, modality), drawn on the CPU in float32."""
+    weights = torch.zeros(len(keys), len(seeds), width, k)
+    for sample, key, n in zip(weights, keys, counts.tolist()):
+        for run, seed in zip(sample, seeds):
+            run[:n].normal_(generator=stream(seed, key, modality))
     return weights
 
 

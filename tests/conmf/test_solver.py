@@ -7,8 +7,10 @@ import reference_conmf as reference
 import torch
 
 from taco.conmf import Anchors, CoNMF, CoNMFError, Initial, Projection, Settings
+from taco.conmf.checks import _check_values
 from taco.conmf.kmeans import kmeans
 from taco.conmf.settings import stream
+from taco.conmf.solver import _draw
 
 S, R, N, T, C, C_A, D, J, K = 4, 2, 30, 16, 24, 20, 28, 12, 4  # samples: two noisy, two planted
 CLIPS = ["a", "a", "a", "b"]
@@ -473,6 +475,33 @@ def spoil(x, value, *index):
     x = x.clone()
     x[index] = value
     return x
+
+
+def test_half_precision_is_checked_as_it_is():
+    """Infinity, NaN, a sign and zeros are seen without a copy in float32; minus zero is no negative number."""
+    tiny = 2.0**-24  # the least positive half
+    good = torch.tensor([[0.0, -0.0], [tiny, 65504.0]]).half()
+    _check_values("image", [good], Settings(n_components=2))
+    for value, message in (
+        (float("inf"), "samples 1 are not finite"),
+        (float("-inf"), "samples 1 are not finite"),
+        (float("nan"), "samples 1 are not finite"),
+        (-tiny, "samples 1 have negative"),
+    ):
+        with pytest.raises(CoNMFError, match=message):
+            _check_values("image", [good, spoil(good, value, 1, 0)], Settings(n_components=2))
+    with pytest.raises(CoNMFError, match="samples 0 are all zero"):
+        _check_values("image", [torch.zeros(2, 2).half(), good], Settings(n_components=2))
+
+
+def test_weights_are_normal_numbers_of_their_own_stream():
+    """Token after token; zero behind a sample's last one. Whoever draws W must draw these numbers."""
+    weights = _draw(["a", "b"], (0, 7), torch.tensor([5, 3]), 5, 4, "image")
+    assert weights.shape == (2, 2, 5, 4)
+    for i, (key, n) in enumerate((("a", 5), ("b", 3))):
+        for r, seed in enumerate((0, 7)):
+            assert torch.equal(weights[i, r, :n], torch.randn(n, 4, generator=stream(seed, key, "image")))
+            assert (weights[i, r, n:] == 0).all()
 
 
 @pytest.mark.parametrize(
