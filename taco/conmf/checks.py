@@ -122,7 +122,7 @@ def check_names(
         if len(clips) != n_samples:
             raise CoNMFError(f"clips: expected one per sample ({n_samples}), found {len(clips)}")
         runs = [clip for i, clip in enumerate(clips) if i == 0 or clip != clips[i - 1]]
-        if len(set(runs)) != len(runs):
+        if settings.beta_temporal > 0 and len(set(runs)) != len(runs):
             raise CoNMFError(
                 "clips: expected the frames of a clip to be consecutive; sort the samples by clip"
             )

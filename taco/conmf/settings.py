@@ -61,7 +61,8 @@ class Settings:
     checkpoints : tuple of int
         Step counts (1 to ``steps``) whose results are kept too, as if ``steps`` had been that number.
     batch_size : int or "auto"
-        Samples solved together; whole clips are kept together, so a batch may be larger than this by one clip.
+        Samples solved together, at most; batches are filled evenly. Whole clips are kept together, so a batch may be larger
+        than this by one clip; of 2 or more, no sample is solved alone beside others.
     tolerance : float or None
         Early stop of a unit (sample, or clip with the temporal term) and seed when its best objective has not
         fallen by more than this fraction for ``patience`` steps. ``None`` never stops early.

@@ -224,7 +224,7 @@ class CoNMF:
             threads = max(1, min(torch.get_num_threads(), worthwhile))
             batches = -(-len(image) // most)
             batches = -(-batches // threads) * threads  # each thread gets as many, all of one size
-            return -(-len(image) // batches)
+            return max(2, -(-len(image) // batches))
         k, j = self.settings.n_components, len(self.anchors.image)
         rows = 5 * j + 6 * self.anchors.audio.shape[1] + 6 * (image[0].shape[1] + audio[0].shape[1])
         activations = 4 * (max(map(len, image)) + max(map(len, audio)))
@@ -261,16 +261,28 @@ def _units(clips: Sequence[object] | None, n_samples: int) -> list[list[int]]:
 
 
 def _chunks(units: list[list[int]], size: int) -> list[list[list[int]]]:
-    """Batches of whole units with at most ``size`` samples (or one larger unit)."""
-    chunks: list[list[list[int]]] = []
-    filled = size
+    """Batches of whole units: as few as hold at most ``size`` samples each (or one larger unit), filled evenly.
+
+    A batch of one sample is left only where one is asked for or there is no other: in the last digits, a single matrix is
+    not multiplied as several are.
+    """
+    total, count, filled = sum(map(len, units)), 0, size
     for unit in units:
         if filled + len(unit) > size:
-            chunks.append([])
-            filled = 0
-        chunks[-1].append(unit)
+            count, filled = count + 1, 0
         filled += len(unit)
-    return chunks
+    chunks: list[list[list[int]]] = [[] for _ in range(count)]
+    before = 0
+    for unit in units:  # to the share of the samples in which its middle lies
+        chunks[(2 * before + len(unit)) * count // (2 * total)].append(unit)
+        before += len(unit)
+    whole: list[list[list[int]]] = []
+    for chunk in filter(None, chunks):
+        if size > 1 and whole and 1 in (sum(map(len, chunk)), sum(map(len, whole[-1]))):
+            whole[-1] += chunk
+        else:
+            whole.append(chunk)
+    return whole
 
 
 def _slices(items: list, size: int) -> list[list]:

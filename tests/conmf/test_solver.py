@@ -10,7 +10,7 @@ from taco.conmf import Anchors, CoNMF, CoNMFError, Initial, Projection, Settings
 from taco.conmf.checks import _check_values
 from taco.conmf.kmeans import kmeans
 from taco.conmf.settings import stream
-from taco.conmf.solver import _draw
+from taco.conmf.solver import _chunks, _draw
 
 S, R, N, T, C, C_A, D, J, K = 4, 2, 30, 16, 24, 20, 28, 12, 4  # samples: two noisy, two planted
 CLIPS = ["a", "a", "a", "b"]
@@ -207,6 +207,49 @@ def test_result_does_not_depend_on_batch_order_company_or_seeds(anchors, tokens)
         value = getattr(whole, name)
         assert torch.allclose(getattr(alone, name)[0, 0], value[1, 2], atol=1e-10), name
         assert torch.allclose(getattr(shuffled, name), value[[1, 0]][:, order], atol=1e-10), name
+
+
+def test_clips_without_the_temporal_term_may_lie_in_any_order(anchors, tokens):
+    solver = CoNMF(replace(BASE, init="kmeans", steps=3), anchors)
+    mixed = solver.fit(*tokens, KEYS, (0,), ["a", "b", "a", "b"])
+    assert torch.equal(mixed.image_factors, solver.fit(*tokens, KEYS, (0,)).image_factors)
+
+
+@pytest.mark.parametrize(
+    ("samples", "size", "expected"),
+    [
+        (61, 20, [15, 15, 16, 15]),
+        (61, 16, [15, 15, 16, 15]),
+        (40, 20, [20, 20]),
+        (3, 2, [3]),
+        (5, 2, [3, 2]),
+        (3, 1, [1, 1, 1]),
+        (1, 20, [1]),
+    ],
+)
+def test_batches_are_filled_evenly(samples, size, expected):
+    chunks = _chunks([[i] for i in range(samples)], size)
+    assert sorted(map(len, chunks)) == sorted(expected)
+    assert [i for chunk in chunks for unit in chunk for i in unit] == list(range(samples))
+
+
+@pytest.mark.parametrize("size", [2, 3, 7, 20, 64])
+def test_batches_hold_whole_clips_and_never_one_sample_beside_others(size):
+    generator = stream("test", "clips", size)
+    for lengths in (
+        [5] * 37,
+        [1, 5, 1],
+        [10, 1, 10],
+        *torch.randint(1, 11, (20, 9), generator=generator).tolist(),
+    ):
+        ends = torch.tensor(lengths).cumsum(0).tolist()
+        units = [list(range(end - length, end)) for end, length in zip(ends, lengths)]
+        chunks = _chunks(units, size)
+        assert [unit for chunk in chunks for unit in chunk] == units
+        filled = [sum(map(len, chunk)) for chunk in chunks]
+        assert min(filled) > 1 and max(filled) < size + max(lengths) + 1
+        if len(set(lengths)) == 1:
+            assert max(filled) <= max(size, lengths[0])
 
 
 def test_clips_keep_together_and_do_not_touch_each_other(anchors, tokens):
@@ -532,6 +575,8 @@ def test_seeds_clips_and_start_are_checked(anchors, tokens):
         solver.fit(*x, KEYS)
     with pytest.raises(CoNMFError, match="consecutive"):
         solver.fit(*x, KEYS, clips=["a", "b", "a", "b"])
+    with pytest.raises(CoNMFError, match="clips: expected one per sample"):
+        CoNMF(replace(BASE, init="kmeans"), anchors).fit(*x, KEYS, clips=["a"])
     with pytest.raises(CoNMFError, match="expects no given start"):
         solver.fit(*x, KEYS, (0, 1), CLIPS, initial=start())
     given = CoNMF(BASE, anchors)
