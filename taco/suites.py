@@ -172,7 +172,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     if len(set(labels)) != len(labels):
         yield "variants: every label must be unique"
     for name, options in config["datasets"].items():
-        for key, reader in (("subset", "avss"), ("mask_resize", "ade")):
+        for key, reader in (("subset", "avss"), ("unknown_colours", "avss"), ("mask_resize", "ade")):
             if (key in options) != (options["reader"] == reader):
                 verb = "belongs to" if key in options else "is needed by"
                 yield f"datasets.{name}.{key}: {verb} the reader {reader}; the reader here is {options['reader']}"

@@ -61,6 +61,7 @@ def test_the_paper_suite_has_the_papers_settings():
     assert paper["seeds"] == [0, 1, 2]
     assert (paper["tables"]["empty_truth"], paper["tables"]["f_aggregation"]) == ("background", "set")
     assert (paper["datasets"]["ade"]["mask_resize"], paper["datasets"]["avss"]["subset"]) == ("paper", "v2")
+    assert paper["datasets"]["avss"]["unknown_colours"] == "background"
     assert paper["features"]["audio_crop"] == "centre"
     assert paper["evaluation"]["size"] == 224
     assert paper["datasets"]["ms3"]["drop_labels"] == {"general": ["Music"]}

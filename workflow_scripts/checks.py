@@ -112,6 +112,7 @@ def dataset_checks(params, inputs, text):
                 more, n_labels = of_images(part, (features, proposals), dataset, text, params.settings)
             found = {key: [*found.get(key, []), *values] for key, values in more.items()}
         title = dataset["name"]
+        yield from verify.mask_file_checks(title, manifest.read_masks(files["manifest"]))
         yield from image_checks(title, found, n_labels)
         yield from verify.factor_checks(f"{title}, co-NMF", read_factors(files["factors"]))
 

@@ -12,8 +12,8 @@ log = logging.getLogger("taco")
 def main(snakemake):
     dataset = snakemake.params.dataset
     frame = manifest.limit(manifest.build(dataset), snakemake.params.limit)
-    manifest.check(frame, dataset, workers=snakemake.threads)
-    manifest.write(frame, snakemake.output[0])
+    masks = manifest.check(frame, dataset, workers=snakemake.threads)
+    manifest.write(frame, snakemake.output[0], masks)
     counts = len(frame), frame["clip_id"].nunique(), len(datasets.class_names(dataset))
     log.info("%s: %d samples in %d clips; the dataset has %d classes", dataset["name"], *counts)
     per_class = [f"{name} {count}" for name, count in manifest.class_counts(frame).items()]

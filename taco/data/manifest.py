@@ -21,6 +21,7 @@ split       str        train, val or test
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -79,12 +80,12 @@ def build(dataset: Mapping, require_files: bool = True) -> pd.DataFrame:
     problems = problems + _count_problems(frame, dataset)
     if problems:
         if require_files:
-            problems += datasets.file_problems(frame, dataset)
+            problems += datasets.file_problems(frame, dataset)[0]
         raise ManifestError(_title(dataset), problems)
     return frame
 
 
-def check(frame: pd.DataFrame, dataset: Mapping, workers: int | None = None) -> None:
+def check(frame: pd.DataFrame, dataset: Mapping, workers: int | None = None) -> dict:
     """Decode every file of a manifest once and raise one error that lists all problems.
 
     Legal, and only logged: digital silence, empty truth (no foreground; the prompted class absent from its mask).
@@ -98,6 +99,12 @@ def check(frame: pd.DataFrame, dataset: Mapping, workers: int | None = None) -> 
     workers : int, optional
         Threads; the result does not depend on it. Default: the CPUs of this process, at most 8.
 
+    Returns
+    -------
+    dict
+        What the mask files are, for `write`: ``masks`` and ``empty`` (counts), ``kinds`` (masks by kind), ``pixels`` (those
+        that another rule would read otherwise, by rule).
+
     Raises
     ------
     ManifestError
@@ -106,9 +113,11 @@ def check(frame: pd.DataFrame, dataset: Mapping, workers: int | None = None) -> 
         unknown classes; an empty split.
     """
     problems = structure_problems(frame, dataset)
-    problems += datasets.file_problems(frame, dataset, workers)
+    found, masks = datasets.file_problems(frame, dataset, workers)
+    problems += found
     if problems:
         raise ManifestError(_title(dataset), problems)
+    return masks
 
 
 def structure_problems(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
@@ -252,8 +261,15 @@ def from_rows(rows: Iterable[Mapping]) -> pd.DataFrame:
     return frame
 
 
-def write(frame: pd.DataFrame, path: str | Path) -> None:
+def write(frame: pd.DataFrame, path: str | Path, masks: Mapping | None = None) -> None:
     """Write a manifest as Parquet: to a private temporary name beside `path`, then renamed.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    path : str or Path
+    masks : Mapping, optional
+        What `check` has found of the mask files; `read_masks` gives it back.
 
     Raises
     ------
@@ -265,7 +281,8 @@ def write(frame: pd.DataFrame, path: str | Path) -> None:
 
     path = Path(path)
     table = pa.Table.from_pandas(frame[list(COLUMNS)], schema=_schema(), preserve_index=False)
-    table = table.replace_schema_metadata({b"taco_manifest": str(SCHEMA_VERSION).encode()})
+    kept = {"taco_manifest": str(SCHEMA_VERSION), "masks": json.dumps(masks)}
+    table = table.replace_schema_metadata(kept)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -314,6 +331,13 @@ def read(path: str | Path) -> pd.DataFrame:
         found = f"schema {version} with columns {', '.join(table.column_names)}"
         raise ManifestError(Path(path).stem, [Problem(str(path), expected, found, remedy)])
     return from_rows(table.to_pylist())
+
+
+def read_masks(path: str | Path) -> dict | None:
+    """What is recorded of the mask files in a manifest that `write` wrote (see `check`); None where nothing is."""
+    import pyarrow.parquet as pq
+
+    return json.loads((pq.read_schema(path).metadata or {}).get(b"masks", b"null"))
 
 
 def _schema():

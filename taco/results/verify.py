@@ -263,6 +263,16 @@ def _side_of_zero(low: float, high: float) -> str:
     return OK if low > 0 else DEVIATES if high < 0 else UNCLEAR
 
 
+def mask_file_checks(part: str, masks: Mapping[str, Any] | None) -> Iterator[Check]:
+    """What the truth's files are, as the manifest records it: their kinds, and pixels that another rule reads otherwise."""
+    masks = masks or {"kinds": {}, "pixels": {}}
+    kinds = "; ".join(f"{count} × {kind}" for kind, count in masks["kinds"].items() if kind)
+    if kinds:
+        yield Check(part, "mask files", "recorded at first contact", kinds, OK)
+    for rule, count in masks["pixels"].items():
+        yield Check(part, f"truth: pixels {rule}", "none", str(count), verdict(count == 0))
+
+
 # ---------------------------------------------------------------- factors and scores
 
 

@@ -9,8 +9,9 @@ import pytest
 import trees
 from PIL import Image
 
+from taco import metrics
 from taco.data import datasets, manifest
-from taco.data.datasets import avss, common
+from taco.data.datasets import avsbench, avss, common
 from taco.data.problems import ManifestError
 
 READERS = sorted(trees.WRITERS)
@@ -214,6 +215,78 @@ def test_avss_strange_colours_are_an_error_or_background(tmp_path):
     np.testing.assert_array_equal(datasets.read_mask(sample, lenient, 18), clean)
 
 
+def test_avss_pixels_of_strange_colours_are_counted_and_logged(tmp_path, caplog):
+    dataset = trees.avss(tmp_path, mode="RGB") | {"unknown_colours": "background"}
+    frame = manifest.build(dataset)
+    for place in (0, 7):
+        image = np.array(Image.open(frame["mask"][place]))
+        image[-1, :3] = (1, 2, 3)
+        Image.fromarray(image).save(frame["mask"][place])
+    with caplog.at_level(logging.WARNING):
+        masks = manifest.check(frame, dataset)
+    assert masks["pixels"] == {avss.STRANGE: 6}
+    assert f"avss: 6 pixels {avss.STRANGE}" in caplog.text
+
+
+def test_avss_truth_is_reduced_as_predictions_are(tmp_path):
+    """At 720×1280, where the source pixel of floor and that of the centre differ: a perfect prediction scores 100."""
+    dataset = trees.avss(tmp_path, size=(720, 1280))
+    sample = rows(dataset)[0]
+    classes = np.asarray(Image.open(sample["mask"]))
+    blobs = np.random.default_rng(0).integers(0, 6, (72, 128)).repeat(10, axis=0).repeat(10, axis=1)
+    for drawn in (classes, blobs):
+        image = Image.fromarray(drawn.astype(np.uint8), mode="P")
+        image.putpalette([value for colour in trees.VOC for value in colour])
+        image.save(sample["mask"])
+        truth = datasets.read_mask(sample, dataset, 224)
+        prediction = as_predictions_are(drawn, 224)
+        np.testing.assert_array_equal(truth, prediction)
+        row = metrics.semantic_row(prediction, truth, 6, 0)
+        assert row["intersection"].tolist() == row["predicted"].tolist() == row["truth"].tolist()
+    assert (common.resize_nearest(drawn, 224) != prediction).any()
+
+
+def as_predictions_are(ids, size):
+    """Class ids [H, W] squashed to [size, size] as `taco.method.evaluate` squashes predictions."""
+    import torch  # here alone, and slow to import
+
+    squashed = torch.nn.functional.interpolate(torch.tensor(ids)[None, None].float(), (size, size))
+    return squashed[0, 0].numpy().astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ("foreground", "mode", "kind", "differing"),
+    [
+        (255, "1", "mode 1, first channel 0/255", 0),
+        (255, "L", "mode L, first channel 0/255", 0),
+        (1, "L", "mode L, first channel 0/1", 48),
+        ((255, 0, 0), "RGB", "mode RGB, first channel 0/255", 0),
+        ((128, 0, 0), "RGB", "mode RGB, first channel 0/128", 48),
+        ((0, 255, 0), "RGB", "mode RGB, first channel 0", 48),
+    ],
+)
+def test_masks_that_the_release_would_read_otherwise_are_counted(
+    tmp_path, caplog, foreground, mode, kind, differing
+):
+    """The release counts the pixels of exactly 255 in the first channel, this project every colour but black."""
+    dataset = trees.s4(tmp_path, clips=(("a1b2", "dog_barking", "test"),))
+    frame = manifest.build(dataset)
+    for number, path in enumerate(frame["mask"]):
+        square = trees.square((24, 24), number)
+        colour = np.array(foreground, dtype=np.uint8)
+        drawn = square[..., None] * colour if colour.ndim else square * colour
+        Image.fromarray(drawn.astype(np.uint8)).convert(mode).save(path)
+    with caplog.at_level(logging.INFO):
+        masks = manifest.check(frame, dataset)
+    assert masks == {"masks": 5, "empty": 0, "kinds": {kind: 5}, "pixels": {avsbench.NOT_255: 5 * differing}}
+    assert f"s4: 5 masks: {kind}" in caplog.text
+    assert [record.levelname for record in caplog.records if avsbench.NOT_255 in record.message] == [
+        "WARNING" if differing else "INFO"
+    ]
+    manifest.write(frame, tmp_path / "s4.parquet", masks)
+    assert manifest.read_masks(tmp_path / "s4.parquet") == masks
+
+
 def test_ade_rows(tmp_path):
     sample = rows(trees.ade(tmp_path))[2]
     assert np.isnan(sample.pop("duration"))
@@ -313,9 +386,10 @@ def test_ade_truth_in_both_tasks(tmp_path, convention):
 def test_the_papers_resize_of_class_ids_erodes_borders_and_nearest_does_not(tmp_path):
     dataset = trees.ade(tmp_path, size=(64, 64))
     sample = rows(dataset)[1]
-    nearest = datasets.read_mask(sample, dataset, 30)
-    paper = datasets.read_mask(sample, dataset | {"mask_resize": "paper"}, 30)
-    assert paper.any() and (paper <= nearest).all() and paper.sum() < nearest.sum()
+    for size in (20, 27, 40):
+        nearest = datasets.read_mask(sample, dataset, size)
+        paper = datasets.read_mask(sample, dataset | {"mask_resize": "paper"}, size)
+        assert 0 < paper.sum() < nearest.sum(), size
 
 
 def test_a_prompted_class_that_is_absent_is_empty_truth_with_a_warning(tmp_path, caplog):
@@ -328,16 +402,49 @@ def test_a_prompted_class_that_is_absent_is_empty_truth_with_a_warning(tmp_path,
     assert not datasets.read_mask(frame.iloc[0], dataset, 24).any()
 
 
-@pytest.mark.parametrize(("shape", "size"), [((7, 12), 5), ((12, 7), 30), ((9, 9), 9), ((1, 4), 3)])
+SHAPES = [
+    ((7, 12), 5),
+    ((12, 7), 30),
+    ((9, 9), 9),
+    ((1, 4), 3),
+    ((6, 5), 1),
+    ((720, 1280), 224),
+    ((447, 223), 224),
+]
+
+
+@pytest.mark.parametrize(("shape", "size"), SHAPES)
 def test_resizing_agrees_with_torch(shape, size):
     import torch  # here alone, and slow to import
 
     values = np.random.default_rng(0).integers(0, 3000, shape)
-    tensor = torch.from_numpy(values)[None, None].double()
-    bilinear = torch.nn.functional.interpolate(tensor, (size, size), mode="bilinear", align_corners=False)
-    nearest = torch.nn.functional.interpolate(tensor, (size, size), mode="nearest-exact")
-    np.testing.assert_allclose(common.resize_bilinear(values, size), bilinear[0, 0].numpy(), rtol=1e-12)
-    np.testing.assert_array_equal(common.resize_nearest(values, size), nearest[0, 0].numpy())
+    tensor = torch.from_numpy(values)[None, None].float()
+    for resize, options in (
+        (common.resize_bilinear, {"mode": "bilinear", "align_corners": True}),
+        (common.resize_floor, {"mode": "nearest"}),
+        (common.resize_nearest, {"mode": "nearest-exact"}),
+    ):
+        expected = torch.nn.functional.interpolate(tensor, (size, size), **options)[0, 0].numpy()
+        np.testing.assert_allclose(resize(values, size), expected, rtol=1e-6)
+
+
+def test_the_papers_truth_of_ade_is_the_releases_pixel_for_pixel(tmp_path):
+    """Ids interpolated in float32 with aligned corners, compared for equality; source positions are whole at 447 × 670."""
+    import torch  # here alone, and slow to import
+
+    coarse = np.random.default_rng(1).integers(0, 3000, (15, 20))
+    for shape in ((300, 400), (447, 670)):
+        zoom = [np.arange(length) * n // length for length, n in zip(shape, coarse.shape, strict=True)]
+        ids = coarse[np.ix_(*zoom)]
+        dataset = trees.ade(tmp_path, size=shape) | {"mask_resize": "paper"}
+        sample = rows(dataset)[0]
+        trees.ade_image(ids).save(sample["mask"])
+        interpolated = torch.nn.functional.interpolate(
+            torch.from_numpy(ids)[None, None].float(), (224, 224), mode="bilinear", align_corners=True
+        )[0, 0].numpy()
+        for number in np.unique(ids)[::25]:
+            mask = datasets.read_mask(sample | {"class_id": number}, dataset, 224)
+            np.testing.assert_array_equal(mask, interpolated == number)
 
 
 @pytest.mark.parametrize(

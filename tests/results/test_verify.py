@@ -97,6 +97,19 @@ def test_zero_shot_is_judged_against_chance_with_the_uncertainty_of_few_trials()
     assert judged(0, 0).verdict == UNCHECKED
 
 
+def test_what_the_mask_files_are_stands_in_the_table():
+    masks = {
+        "masks": 5,
+        "empty": 0,
+        "kinds": {"mode 1": 4, "mode L": 1},
+        "pixels": {"read so": 0, "read thus": 3},
+    }
+    files, so, thus = verify.mask_file_checks("s4", masks)
+    assert files.finding == "4 × mode 1; 1 × mode L"
+    assert (so.finding, so.verdict, thus.finding, thus.verdict) == ("0", verify.OK, "3", verify.DEVIATES)
+    assert not list(verify.mask_file_checks("ade", None))
+
+
 def test_heard_classes_take_one_image_of_each_clip_and_any_of_its_classes():
     rows = pd.DataFrame(
         [

@@ -5,7 +5,7 @@ A reader is a module with four functions, listed in `READERS` by the name that a
 * ``read_rows(dataset, require_files)`` → rows of the manifest and the problems of the metadata,
 * ``class_names(dataset)`` → the dataset's own classes (its specific word bank),
 * ``read_mask(sample, dataset, size, truth)`` → the truth at the resolution of the scores,
-* ``inspect_mask(sample, dataset, image_size)`` → what is wrong with a mask file, and whether its truth is empty.
+* ``inspect_mask(sample, dataset, image_size)`` → what is wrong with a mask file, and what is to be known of it (`Inspection`).
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ def read_rows(dataset: Mapping, require_files: bool = True) -> tuple[list[dict],
     return reader_of(dataset).read_rows(dataset, require_files)
 
 
-def file_problems(frame: pd.DataFrame, dataset: Mapping, workers: int | None = None) -> list[Problem]:
-    """Decode every file of a manifest once; what is wrong with them (see `taco.data.manifest.check`)."""
+def file_problems(
+    frame: pd.DataFrame, dataset: Mapping, workers: int | None = None
+) -> tuple[list[Problem], dict]:
+    """Decode every file of a manifest once; what is wrong with them, and what the masks are (`taco.data.manifest.check`)."""
     return checks.file_problems(frame, dataset, reader_of(dataset).inspect_mask, workers)
 
 

@@ -2,8 +2,8 @@
 
 Serves two tasks: binary (the prompted class of each row) and semantic (the same mask with the class's index).
 
-Options of the dataset: `mask_resize` (`paper`: class ids squashed bilinearly, then compared with the prompted id, which
-erodes borders; `nearest`), `class_labels` (mapping id → name, where the CSV has no column of class names), `classes` (fixes the
+Options of the dataset: `mask_resize` (`paper`: class ids squashed bilinearly with aligned corners, then compared with the
+prompted id, which erodes borders; `nearest`), `class_labels` (mapping id → name, where the CSV has no column of class names), `classes` (fixes the
 order of the names).
 """
 
@@ -25,8 +25,6 @@ COLUMNS = {name: (name,) for name in ("image_location", "vggsound_file", "ade_cl
 NAME_COLUMNS = ("ade_class_name", "class_name", "ade_class", "class", "label")
 # Cells that stand for "no sound" in a table written by pandas or by hand.
 NO_SOUND = ("", "nan", "NaN", "None", "null")
-# An interpolated id counts as the prompted one up to rounding. (A blend of two other ids may meet it: so it is with the authors.)
-SAME_ID = 1e-6
 log = logging.getLogger(__name__)
 
 
@@ -150,7 +148,8 @@ def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = 
     ids = _class_ids(common.mask_path(sample))
     prompted = sample["class_id"]
     if common.option(dataset, "mask_resize", ("paper", "nearest")) == "paper":
-        mask = np.abs(common.resize_bilinear(ids, size) - prompted) < SAME_ID
+        # A blend of two other ids may meet the prompted one: so it is with the authors.
+        mask = common.resize_bilinear(ids, size) == prompted
     else:
         mask = common.resize_nearest(ids, size) == prompted
     if kind == "binary":
@@ -158,13 +157,12 @@ def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = 
     return mask * np.int64(class_names(dataset).index(sample["classes"][0]) + 1)
 
 
-def inspect_mask(
-    sample: Mapping, dataset: Mapping, image_size: tuple[int, int] | None
-) -> tuple[list[Problem], bool]:
+def inspect_mask(sample: Mapping, dataset: Mapping, image_size: tuple[int, int] | None) -> common.Inspection:
     """Problems of an annotation (another size than the image), and whether the prompted class is absent from it."""
     file = common.mask_path(sample)
     ids = _class_ids(file)
-    return common.size_problem(ids, image_size, file), not (ids == sample["class_id"]).any()
+    absent = not (ids == sample["class_id"]).any()
+    return common.Inspection(common.size_problem(ids, image_size, file), absent)
 
 
 def _class_ids(file: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from taco.data.media import open_image
 from taco.data.problems import ManifestError, Problem
 
 FRAMES = 5
+NOT_255 = "foreground here and not 255 in the first channel, or the reverse (the authors' release takes 255)"
 LAYOUTS = {
     "s4": {"csv": "Single-source/s4_meta_data.csv", "data": "Single-source/s4_data"},
     "ms3": {"csv": "Multi-sources/ms3_meta_data.csv", "data": "Multi-sources/ms3_data"},
@@ -105,12 +106,14 @@ def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = 
     return common.resize_nearest(_values(open_image(common.mask_path(sample))) > 0, size)
 
 
-def inspect_mask(
-    sample: Mapping, dataset: Mapping, image_size: tuple[int, int] | None
-) -> tuple[list[Problem], bool]:
-    """Problems of a mask file (another size than the image; more than background and one value), and whether it is empty."""
+def inspect_mask(sample: Mapping, dataset: Mapping, image_size: tuple[int, int] | None) -> common.Inspection:
+    """Problems of a mask file (another size than the image; more than background and one value), its kind, whether it is empty.
+
+    The authors' release counts the pixels of exactly 255 in the first channel; counted is where that differs from `read_mask`.
+    """
     file = common.mask_path(sample)
-    values = _values(open_image(file))
+    image = open_image(file)
+    values, red = _values(image), _first_channel(image)
     problems = common.size_problem(values, image_size, file)
     found = np.unique(values)
     if np.count_nonzero(found) > 1:
@@ -124,7 +127,16 @@ def inspect_mask(
                 remedy,
             )
         )
-    return problems, not found.any()
+    kind = f"mode {image.mode}, first channel {'/'.join(map(str, np.unique(red)[:3]))}"
+    differing = int(np.count_nonzero((values > 0) != (red == 255)))
+    return common.Inspection(problems, not found.any(), kind, {NOT_255: differing})
+
+
+def _first_channel(image: Image.Image) -> np.ndarray:
+    """The red channel [H, W] of a picture in colours, else its grey values."""
+    if image.mode in ("1", "P", "PA", "LA", "RGB", "RGBA", "CMYK"):
+        return np.asarray(image.convert("RGB"))[..., 0]
+    return np.asarray(image)
 
 
 def _values(image: Image.Image) -> np.ndarray:

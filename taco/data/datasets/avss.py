@@ -1,7 +1,7 @@
 """AVSBench-semantic (`avss`): clips of 5 (v1s, v1m) or 10 (v2) frames with semantic truth in palette colours.
 
 Options of the dataset: `subset` (v1s, v1m, v2, or a list of them; default v2, which the authors evaluate), `unknown_colours`
-(`error`, or `background` as AVSBench's own loader does), `classes` (instead of the keys of label2idx.json).
+(`error`; or `background`, counted, as in AVSBench's own loader and the authors' release), `classes` (instead of the keys of label2idx.json).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ ALIASES: dict[str, str | None] = {
     "off-the-screen": None,
 }
 COLUMNS = {name: (name,) for name in ("uid", "a_obj", "split", "label")}
+STRANGE = "of a colour outside the palette, read as background"
 log = logging.getLogger(__name__)
 
 
@@ -162,24 +163,25 @@ def _index_bits() -> np.ndarray:
 
 
 def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = None) -> np.ndarray:
-    """Class indices as int64 [size, size], 0 = background: colour → class at full size, then nearest pixel."""
+    """Class indices as int64 [size, size], 0 = background: colour → class at full size, then reduced as predictions are."""
     common.truth_kind(dataset, truth, ("semantic",))
     file = common.mask_path(sample)
     classes, strange = _read_classes(file, len(class_names(dataset)))
     problems = _colour_problems(file, strange, dataset)
     if problems:
         raise ManifestError(str(dataset.get("name", "avss")), problems)
-    return common.resize_nearest(classes, size)
+    return common.resize_floor(classes, size)
 
 
-def inspect_mask(
-    sample: Mapping, dataset: Mapping, image_size: tuple[int, int] | None
-) -> tuple[list[Problem], bool]:
-    """Problems of a mask file (another size than the image; colours outside the palette), and whether it is empty."""
+def inspect_mask(sample: Mapping, dataset: Mapping, image_size: tuple[int, int] | None) -> common.Inspection:
+    """Problems of a mask file (another size than the image; colours outside the palette), and whether it is empty.
+
+    Where colours outside the palette are background, their pixels are counted.
+    """
     file = common.mask_path(sample)
     classes, strange = _read_classes(file, len(class_names(dataset)))
     problems = common.size_problem(classes, image_size, file) + _colour_problems(file, strange, dataset)
-    return problems, not classes.any()
+    return common.Inspection(problems, not classes.any(), pixels={STRANGE: sum(strange.values())})
 
 
 def _read_classes(file: str, n_classes: int) -> tuple[np.ndarray, Counter]:

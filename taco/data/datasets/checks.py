@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 
+from taco.data.datasets.common import Inspection
 from taco.data.media import MediaError, decode_sound, open_image
 from taco.data.problems import Problem
 
@@ -19,11 +21,18 @@ log = logging.getLogger(__name__)
 
 def file_problems(
     frame: pd.DataFrame, dataset: Mapping, inspect: Callable, workers: int | None = None
-) -> list[Problem]:
-    """Problems of all images, sounds and masks, in the order of the manifest; the same for any number of workers.
+) -> tuple[list[Problem], dict]:
+    """Problems of all images, sounds and masks, in the order of the manifest, and what kind of masks they are.
 
     `inspect` is the reader's `inspect_mask`. Threads are enough: the decoders of Pillow and libsndfile release the
-    interpreter lock.
+    interpreter lock. The number of workers changes nothing.
+
+    Returns
+    -------
+    list of Problem
+    dict
+        ``masks`` and ``empty``, counts of mask files; ``kinds``, how many there are of each kind; ``pixels``, how many
+        another rule would read otherwise (see `taco.data.datasets.common.Inspection`).
     """
     workers = workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     images = list(dict.fromkeys(frame["image"]))
@@ -39,19 +48,27 @@ def file_problems(
         )
         problems = [size for size in sizes.values() if isinstance(size, Problem)]
         problems += [problem for found in wrong_sounds for problem in found]
-        empty = 0
-        for found, is_empty in masks:
-            problems += found
-            empty += is_empty
+        empty, kinds, pixels = 0, Counter(), Counter()
+        for found in masks:
+            problems += found.problems
+            empty += found.empty
+            kinds[found.kind] += 1
+            pixels.update(found.pixels)
     problems += _absent_truth(frame, dataset)
-    if empty:
-        log.warning(
-            "%s: %d of %d masks have empty truth (legal)",
-            dataset.get("name"),
-            empty,
-            len(masked),
-        )
-    return list(dict.fromkeys(problems))
+    record = {"masks": len(masked), "empty": empty, "kinds": dict(kinds), "pixels": dict(pixels)}
+    _report(str(dataset.get("name")), record)
+    return list(dict.fromkeys(problems)), record
+
+
+def _report(name: str, record: Mapping) -> None:
+    """Log what the masks are, as a warning where that may decide a number."""
+    if record["empty"]:
+        log.warning("%s: %d of %d masks have empty truth (legal)", name, record["empty"], record["masks"])
+    for kind, count in record["kinds"].items():
+        if kind:
+            log.info("%s: %d masks: %s", name, count, kind)
+    for rule, count in record["pixels"].items():
+        log.log(logging.WARNING if count else logging.INFO, "%s: %d pixels %s", name, count, rule)
 
 
 def _image_size(path: str) -> tuple[int, int] | Problem:
@@ -77,13 +94,11 @@ def _sound_problems(sound: tuple[str, float]) -> list[Problem]:
     return [Problem(path, f"sound at {last_start:g} s for the last frame", found, remedy)]
 
 
-def _mask_problems(
-    sample: Mapping, dataset: Mapping, size: tuple | Problem, inspect: Callable
-) -> tuple[list[Problem], bool]:
+def _mask_problems(sample: Mapping, dataset: Mapping, size: tuple | Problem, inspect: Callable) -> Inspection:
     try:
         return inspect(sample, dataset, None if isinstance(size, Problem) else size)
     except MediaError as error:
-        return [_problem(error)], False
+        return Inspection([_problem(error)], False)
 
 
 def _absent_truth(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
