@@ -29,13 +29,22 @@ def main(snakemake):
         **features.model_digests(settings["models"]),
     }
     ids = frame["sample_id"].tolist()
-    storage = {"masks": settings["features"]["proposals"]}
+    kept = settings["features"]["proposals"]
+    storage = {} if kept == "none" else {"masks": kept}
     with (
         CacheWriter(snakemake.output.features, "features", ids, attributes) as tokens,
         CacheWriter(snakemake.output.proposals, "proposals", ids, attributes, storage=storage) as proposals,
         clock(tokens.attributes, len(ids)),
     ):
-        features.extract(frame, dataset["name"], models, how, tokens, proposals, threads=snakemake.threads)
+        features.extract(
+            frame,
+            dataset["name"],
+            models,
+            how,
+            tokens,
+            proposals if storage else None,
+            threads=snakemake.threads,
+        )
 
 
 if __name__ == "__main__":

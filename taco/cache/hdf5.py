@@ -248,6 +248,15 @@ class Cache:
         tables = {name: self._digests[name] for name in names}
         return _header_digest({}, self.sample_ids, tables)
 
+    def check(self, expect: Mapping[str, Any]) -> None:
+        """Raise `CacheError` unless the file was written with these attributes."""
+        for name, wanted in expect.items():
+            found = self.attributes.get(name)
+            if found != json.loads(json.dumps(wanted)):
+                raise CacheError(
+                    f"{self._file.filename}: expected {name} {_short(wanted)}, found {_short(found)}. {REMEDY}"
+                )
+
     def strings(self, name: str, index: int = 0) -> list[str]:
         """Read a sample's row of strings."""
         return [value.decode("utf-8") for value in self[name][index].tolist()]
@@ -291,15 +300,12 @@ def open_cache(
     except OSError as error:
         raise CacheError(f"{path}: expected an HDF5 file, found: {error}. {REMEDY}") from error
     try:
-        attributes, sample_ids, digests = _read_header(file, path)
-        for name, wanted in {"kind": kind, **(expect or {})}.items():
-            found = attributes.get(name)
-            if found != json.loads(json.dumps(wanted)):
-                raise CacheError(f"{path}: expected {name} {_short(wanted)}, found {_short(found)}. {REMEDY}")
+        cache = Cache(file, *_read_header(file, path), verify)
+        cache.check({"kind": kind, **(expect or {})})
     except BaseException:
         file.close()
         raise
-    return Cache(file, attributes, sample_ids, digests, verify)
+    return cache
 
 
 def _read_header(file: h5py.File, path: Path) -> tuple[dict[str, Any], list[str], dict[str, np.ndarray]]:

@@ -157,13 +157,15 @@ def batches(
         yield batch
 
 
-def ahead(work: Callable[[Item], Result], items: Iterable[Item], count: int = 2) -> Iterator[Result]:
-    """Yield ``work(item)`` in order, done in a thread that is at most ``count`` items ahead of the caller.
+def ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], count: int = 2, *, threads: int = 1
+) -> Iterator[Result]:
+    """Yield ``work(item)`` in order, done in threads that are at most ``count`` items ahead of the caller.
 
-    For reading caches while a GPU computes: HDF5 and checksums leave other threads alone. An error of an item is
-    raised where its result would have been.
+    For reading caches and images while models or a GPU compute: decompression, checksums and decoding leave other
+    threads alone. The count bounds the memory. An error of an item is raised where its result would have been.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[Result]] = deque()
         try:
             for item in items:

@@ -11,7 +11,7 @@ CPU, ``datasets.*.shards`` makes them smaller.
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -42,9 +42,17 @@ class Models:
 
 def load_models(specs: Mapping[str, Mapping[str, Any]], device: torch.device) -> Models:
     """Load the models that the configuration's ``models`` describes."""
-    head = fcclip_backend(specs["fcclip"]["backend"])
+    tower, head = load_proposer(specs, device)
+    return Models(tower, clap.load(specs["clap"], device), head)
+
+
+def load_proposer(
+    specs: Mapping[str, Mapping[str, Any]], device: torch.device
+) -> tuple[clip.FrozenCLIP, fcclip.FCCLIP | fcclip_detectron2.OfficialFCCLIP]:
+    """Load CLIP and FC-CLIP alone, all that proposals need."""
+    backend = fcclip_backend(specs["fcclip"]["backend"])
     tower = clip.load(specs["clip"], device)
-    return Models(tower, clap.load(specs["clap"], device), head.load(specs["fcclip"], tower, device))
+    return tower, backend.load(specs["fcclip"], tower, device)
 
 
 def fcclip_backend(name: str) -> ModuleType:
@@ -98,7 +106,7 @@ def extract(
     models: Models,
     how: Extraction,
     features: CacheWriter,
-    proposals: CacheWriter,
+    proposals: CacheWriter | None,
     *,
     threads: int = 1,
 ) -> None:
@@ -116,7 +124,8 @@ def extract(
         Per sample: ``image_tokens`` [N, C_I] and ``audio_tokens`` [T, C_A] float16, clamped at >= 0;
         ``clap_embedding`` [D] float32; ``grid`` [2], rows and columns of the image tokens. Proposals:
         ``masks`` [Q, h, w] float16 logits, ``class_embeddings`` and ``pooled`` [Q, C_I] float32,
-        ``geometry`` [4] (padded height, width, image height, width).
+        ``geometry`` [4] (padded height, width, image height, width). None: nothing is proposed, see
+        `taco.method.proposals`.
     threads : int
         Of the job; all but one read files ahead. Changes no result.
     """
@@ -131,7 +140,9 @@ def extract(
         start = 0
         for batch in batches:
             pyramid, dense = look(batch, models, how)
-            made = ((proposals, propose(pyramid, models)), (features, tokens(dense, batch["wave"], models)))
+            made = [(features, tokens(dense, batch["wave"], models))]
+            if proposals is not None:
+                made.append((proposals, propose(pyramid, models)))
             if stored is not None:
                 stored.result()
             stored = writer.submit(store, made, start)
@@ -161,14 +172,23 @@ def look(batch: Mapping[str, Tensor], models: Models, how: Extraction) -> tuple[
 
 def propose(pyramid: Mapping[str, Tensor], models: Models) -> Columns:
     """Mask proposals of a batch's pyramid, as the cache holds them."""
-    side = models.clip.image_size
-    proposed = models.fcclip.propose(pyramid, [(side, side)] * len(pyramid["dense"]))
+    proposed = segment(pyramid, models.clip, models.fcclip)
     return {
-        "masks": _half(proposed.masks),
+        "masks": proposed.masks.cpu().numpy(),
         "class_embeddings": proposed.class_embeddings.float().cpu().numpy(),
         "pooled": proposed.pooled.float().cpu().numpy(),
         "geometry": np.asarray(proposed.geometry, dtype=np.int32),
     }
+
+
+def segment(
+    pyramid: Mapping[str, Tensor],
+    tower: clip.FrozenCLIP,
+    head: fcclip.FCCLIP | fcclip_detectron2.OfficialFCCLIP,
+) -> fcclip.Proposals:
+    """Mask proposals of a batch's pyramid on the models' device; masks are rounded to float16."""
+    proposed = head.propose(pyramid, [(tower.image_size,) * 2] * len(pyramid["dense"]))
+    return replace(proposed, masks=half(proposed.masks))
 
 
 def tokens(dense: Tensor, waves: Tensor, models: Models) -> Columns:
@@ -176,16 +196,17 @@ def tokens(dense: Tensor, waves: Tensor, models: Models) -> Columns:
     grid = np.asarray(dense.shape[-2:], dtype=np.int32)
     heard, embedding = models.clap.tokens_and_embedding(waves.to(models.clap.device, non_blocking=True))
     return {
-        "image_tokens": _half(models.clip.tokens(dense).clamp(min=0)),
+        "image_tokens": half(models.clip.tokens(dense).clamp(min=0)).cpu().numpy(),
         "grid": [grid] * len(dense),
-        "audio_tokens": _half(heard.clamp(min=0)),
+        "audio_tokens": half(heard.clamp(min=0)).cpu().numpy(),
         "clap_embedding": embedding.float().cpu().numpy(),
     }
 
 
-def _half(tensor: torch.Tensor) -> np.ndarray:
-    """Convert to float16 on the CPU; a value beyond its range would become infinite, so it raises."""
-    array = tensor.half().cpu().numpy()
-    if not np.isfinite(array).all():
+def half(tensor: Tensor) -> Tensor:
+    """Round to float16 on the tensor's device; a value beyond its range would become infinite, so it raises."""
+    rounded = tensor.half()
+    # By its bits: an exponent of all ones is infinity or none. Several times as fast as torch.isfinite on a CPU.
+    if bool((rounded.view(torch.int16) & 0x7C00 == 0x7C00).any()):
         raise FloatingPointError("features: expected finite values within ±65504 (float16), found others")
-    return array
+    return rounded
