@@ -1,45 +1,43 @@
-"""Command line beside the workflow: doctor, score, export, bench. The tables themselves come from Snakemake."""
+"""Command line: segment, explain; beside the workflow doctor, score, export, bench. Tables come from Snakemake."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+from taco.commands import own
+from taco.commands.errors import Group
 
-ROOT = Path(__file__).resolve().parents[1]
+app = typer.Typer(no_args_is_help=True, cls=Group, pretty_exceptions_enable=False)
+
 ConfigFiles = Annotated[
     list[Path] | None,
     typer.Option("--configfile", help="Overlays over config/config.yaml, in order, as for Snakemake."),
 ]
 
 
-def load_config(overlays: list[Path] | None = None) -> dict[str, Any]:
-    """Read and check the configuration as the workflow does.
+def show_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        from importlib.metadata import version
 
-    Parameters
-    ----------
-    overlays : list of Path, optional
-        Laid over config/config.yaml, in order.
-
-    Raises
-    ------
-    taco.suites.ConfigError
-        Listing every problem.
-    """
-    from taco import suites
-
-    config: dict[str, Any] = {}
-    for path in [ROOT / "config/config.yaml", *(overlays or [])]:
-        config = suites.overlay(config, yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    suites.check(suites.settle(config), ROOT / "config/schemas/config.schema.yaml")
-    return config
+        typer.echo(f"taco-bench {version('taco-bench')}")
+        raise typer.Exit
 
 
 @app.callback()
-def main() -> None:
-    """Training-free sound-prompted segmentation: helpers around the workflow."""
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Training-free sound prompted segmentation: your own images and sounds, and helpers around the workflow.
+
+    Exit codes: 0 done, 1 something that you can mend (the message says how), 2 wrong usage.
+    """
+
+
+app.command()(own.segment)
 
 
 @app.command()
@@ -51,11 +49,7 @@ def doctor(
     from taco import suites
     from taco.staging import doctor as checks
 
-    try:
-        config = load_config(configfile)
-    except suites.ConfigError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+    config = suites.read(configfile or ())
     findings = checks.examine(config, quick=quick) + checks.disk(config)
     checks.show(findings, config["suite"])
     raise typer.Exit(checks.exit_code(findings))
@@ -77,39 +71,29 @@ def score(
 ) -> None:
     """Score anyone's masks or maps with the very metrics of the tables."""
     from taco import suites
-    from taco.data import manifest, problems
-    from taco.results import aggregate, printing, score_files, submission, tables
+    from taco.data import manifest
+    from taco.results import aggregate, printing, submission
 
-    try:
-        config = load_config(configfile)
-        task = suites.task_of(config, dataset, task)
-        options = suites.dataset(config, dataset)
-        frame = manifest.limit(manifest.build(options), config["limit"])
-        name, size = method or predictions.resolve().name, config["evaluation"]["size"]
-        summary = submission.score(
-            frame,
-            options,
-            predictions,
-            task=task,
-            method=name,
-            size=size,
-            stretch=stretch,
-            conventions=aggregate.Conventions.of(config["tables"]),
-        )
-        results = Path("results", config["suite"])
-        found, spec = submission.table(summary, config["suite"])
-        own = submission.own_rows(results / "tables", spec)
-        output = output or results / "submissions.csv"
-        submission.write(found, output)
-    except (
-        score_files.AggregateError,
-        problems.ManifestError,
-        submission.PredictionError,
-        suites.ConfigError,
-        tables.TableError,
-    ) as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        raise typer.Exit(1) from None
+    config = suites.read(configfile or ())
+    task = suites.task_of(config, dataset, task)
+    options = suites.dataset(config, dataset)
+    frame = manifest.limit(manifest.build(options), config["limit"])
+    name, size = method or predictions.resolve().name, config["evaluation"]["size"]
+    summary = submission.score(
+        frame,
+        options,
+        predictions,
+        task=task,
+        method=name,
+        size=size,
+        stretch=stretch,
+        conventions=aggregate.Conventions.of(config["tables"]),
+    )
+    results = Path("results", config["suite"])
+    found, spec = submission.table(summary, config["suite"])
+    own = submission.own_rows(results / "tables", spec)
+    output = output or results / "submissions.csv"
+    submission.write(found, output)
     typer.echo(printing.submission_page(found, spec, own, config["suite"]).markdown())
     typer.echo(f"Added to {output}")
 
@@ -128,18 +112,14 @@ def export(
     from taco import suites
     from taco.data import predictions
 
-    try:
-        config = load_config(configfile)
-        if task not in config["tasks"]:
-            raise suites.ConfigError(f"no task {task!r}; known: {', '.join(config['tasks'])}")
-        bank = word_bank or config["tasks"][task]["default_bank"]
-        folder = Path("results", config["suite"], "scores", task)
-        shards = suites.shards(config, config["tasks"][task]["dataset"])
-        paths = [folder / f"{shard}.parquet" for shard in shards]
-        count = predictions.export(paths, output, method=method, variant=variant, word_bank=bank, seed=seed)
-    except (predictions.NoPredictionsError, suites.ConfigError) as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        raise typer.Exit(1) from None
+    config = suites.read(configfile or ())
+    if task not in config["tasks"]:
+        raise suites.ConfigError(f"no task {task!r}; known: {', '.join(config['tasks'])}")
+    bank = word_bank or config["tasks"][task]["default_bank"]
+    folder = Path("results", config["suite"], "scores", task)
+    shards = suites.shards(config, config["tasks"][task]["dataset"])
+    paths = [folder / f"{shard}.parquet" for shard in shards]
+    count = predictions.export(paths, output, method=method, variant=variant, word_bank=bank, seed=seed)
     typer.echo(f"{count} predictions in {output}")
 
 
@@ -183,14 +163,14 @@ def bench(
 
         caches.caches(samples=samples or 1000, folder=folder, output=output)
     elif what == "pipeline":
-        from taco import runtime
+        from taco import runtime, suites
         from taco.bench import pipeline
 
-        overlays = {"miniature": [], "paper": [ROOT / "config/paper.yaml"]}
+        overlays = {"miniature": [], "paper": [suites.ROOT / "config/paper.yaml"]}
         if suite not in overlays:
             raise typer.BadParameter(f"expected {' or '.join(overlays)}, found {suite}")
         chosen = runtime.setup(device, threads)
-        config = load_config(overlays[suite])
+        config = suites.read(overlays[suite])
         pipeline.pipeline(config, device=chosen, samples=samples, threads=threads, output=output)
     else:
         raise typer.BadParameter(f"expected conmf, caches or pipeline, found {what}")

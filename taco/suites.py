@@ -4,7 +4,7 @@ The only place that knows how the configuration hangs together. There is no code
 suites differ, a key differs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 Config = Mapping[str, Any]
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # Tasks without which a table or figure cannot be made; one that is not named here takes the tasks that there are.
 TABLE_TASKS = {
@@ -37,6 +39,32 @@ FIGURE_TASKS = {
 
 class ConfigError(ValueError):
     """The configuration breaks its schema, or its parts do not fit together; lists every problem."""
+
+
+def read(overlays: Iterable[str | Path] = ()) -> dict[str, Any]:
+    """Read and check the configuration as the workflow does.
+
+    Parameters
+    ----------
+    overlays : iterable of path
+        Laid over config/config.yaml, in order.
+
+    Raises
+    ------
+    ConfigError
+        Listing every problem.
+    """
+    config: dict[str, Any] = {}
+    for path in [ROOT / "config/config.yaml", *overlays]:
+        try:
+            above = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: expected a configuration file, found {error}") from None
+        if not isinstance(above, Mapping):
+            raise ConfigError(f"{path}: expected keys and values, found {type(above).__name__}")
+        config = overlay(config, above)
+    check(settle(config), ROOT / "config/schemas/config.schema.yaml")
+    return config
 
 
 def check(config: Config, schema: str | Path) -> None:
@@ -302,11 +330,19 @@ def shards(config: Config, name: str) -> list[int]:
 
 def solver_settings(config: Config, name: str, variant: str) -> dict[str, Any]:
     """Return the solver's settings on a dataset: the suite's, then the dataset's, then the variant's, then its schedule's."""
-    settings = {
-        **config["solver"],
-        **config["datasets"][name]["solver"],
-        **config["variants"][variant]["solver"],
-    }
+    return scheduled(
+        config,
+        {
+            **config["solver"],
+            **config["datasets"][name]["solver"],
+            **config["variants"][variant]["solver"],
+        },
+    )
+
+
+def scheduled(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Solver settings with steps and step sizes of the schedule that they name, if any."""
+    settings = dict(settings)
     schedule = settings.pop("schedule")
     return {**settings, **(config["schedules"][schedule] if schedule else {})}
 

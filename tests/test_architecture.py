@@ -30,20 +30,44 @@ WINGS = {
     "staging": {"data", "models", "runtime", "suites"},
     "miniature": {"data", "models"},
     "figures": {"cache", "data", "method", "metrics", "results", "runtime"},
+    "segmenting": {
+        "conmf",
+        "data",
+        "figures",
+        "method",
+        "miniature",
+        "models",
+        "progress",
+        "runtime",
+        "suites",
+    },
     "bench": {"cache", "conmf", "data", "method", "metrics", "models", "runtime", "suites"},
+    "commands": {"segmenting", "runtime"},
     "cli": None,
 }
 # Whatever imports one of these must not load torch.
 WITHOUT_TORCH = (
-    *("cache", "cli", "figures", "metrics", "progress", "results", "runtime", "staging", "suites"),
-    *("data.datasets", "data.manifest", "data.media", "data.predictions", "data.problems"),
-    *("method.controls", "method.text", "models.backends", "miniature.writer"),
+    *(
+        "cache",
+        "cli",
+        "commands",
+        "figures",
+        "metrics",
+        "progress",
+        "results",
+        "runtime",
+        "staging",
+        "suites",
+    ),
+    *("data.datasets", "data.manifest", "data.media", "data.photos", "data.predictions", "data.problems"),
+    *("method.controls", "method.text", "models.backends", "miniature.writer", "segmenting.answer"),
 )
 ONLY_IN = {
     "matplotlib": {"figures"},
     "seaborn": {"figures"},
     "pyarrow": {"data", "results"},
     "h5py": {"cache"},
+    "av": {"data"},
 }
 
 

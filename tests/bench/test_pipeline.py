@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from taco import cli
+from taco import suites
 from taco.bench import pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def config():
-    return cli.load_config()
+    return suites.read()
 
 
 @pytest.fixture(scope="module")

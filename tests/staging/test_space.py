@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from taco import cli
+from taco import suites
 from taco.cache.hdf5 import CacheWriter
 from taco.staging import doctor, space
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def paper():
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        yield cli.load_config([ROOT / "config/paper.yaml"])
+        yield suites.read([ROOT / "config/paper.yaml"])
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_samples_are_counted_as_configured(paper):
     assert space.sample_count(paper, "avss") == 7500
     assert space.sample_count({**paper, "limit": 3}, "avss") == 30
     assert space.sample_count({**paper, "limit": 10**6}, "s4") == 3700
-    assert space.sample_count(cli.load_config(), "s4") == 5 * 40
+    assert space.sample_count(suites.read(), "s4") == 5 * 40
 
 
 def test_a_dataset_of_unknown_size_is_left_out(paper):
