@@ -28,6 +28,6 @@ rule score:
         code=digest("score"),
         tasks=lambda wildcards: suites.scored_tasks(config, wildcards.dataset),
         dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
-        settings=settings("seed", "seeds", "variants", "decoding", "evaluation", "device"),
+        settings=settings("seed", "seeds", "models", "variants", "decoding", "evaluation", "device"),
     script:
         "../workflow_scripts/score.py"

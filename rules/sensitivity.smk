@@ -26,7 +26,7 @@ rule sensitivity_scores:
         bank=lambda wildcards: config["tasks"][wildcards.task]["default_bank"],
         solver=lambda wildcards: suites.solver_settings(config, config["tasks"][wildcards.task]["dataset"], "proposed"),
         ensemble={key: config["decoding"][key] for key in ["alpha", "beta"]},
-        settings=settings("seed", "seeds", "evaluation", "sensitivity", "device"),
+        settings=settings("seed", "seeds", "models", "evaluation", "sensitivity", "device"),
     script:
         "../workflow_scripts/sensitivity_scores.py"
 

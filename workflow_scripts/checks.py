@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from taco import runtime
 from taco.cache.hdf5 import open_cache
 from taco.data import datasets, manifest
-from taco.method.stored import read_proposals
+from taco.method import proposals
 from taco.method.text import CLASSES, Text
 from taco.metrics.tasks import TASKS
 from taco.models import fcclip, weights
@@ -62,17 +62,16 @@ class Region:
 
 def of_images(frame, caches, dataset, text, settings):
     """Statistics of tokens and masks, and whether CLIP and FC-CLIP know what the truth says is there."""
-    features, proposals = caches
+    features, kept = caches
     region = Region(text, dataset["name"], settings["decoding"])
     names, anchors = region.labels.names, region.labels.clip
     found = {"image": [], "audio": [], "masks": [], "regions": [], "seen": []}
-    for record in frame.to_dict("records"):
+    for record, proposed in zip(frame.to_dict("records"), kept.of(frame["sample_id"]), strict=True):
         place = features.position(record["sample_id"])
         tokens = features["image_tokens"][place]
         found["image"].append(verify.token_statistics(tokens))
         found["audio"].append(verify.token_statistics(features["audio_tokens"][place]))
-        place_of_masks = proposals.position(record["sample_id"])
-        found["masks"].append(verify.mask_statistics(proposals["masks"][place_of_masks]))
+        found["masks"].append(verify.mask_statistics(proposed.masks[0].numpy()))
         classes = [name for name in record["classes"] if name in names]
         if dataset["reader"] == "avss" or len(record["classes"]) != 1 or not classes:
             continue  # the truth must be the region of one class of the list
@@ -82,7 +81,7 @@ def of_images(frame, caches, dataset, text, settings):
         label = names.index(classes[0])
         grid = tuple(features["grid"][place].tolist())
         found["seen"].append((record["clip_id"], verify.class_inside(tokens, grid, truth, anchors) == label))
-        iou = region.iou(read_proposals(proposals, place_of_masks, torch.device("cpu")), label, truth)
+        iou = region.iou(proposed, label, truth)
         found["regions"].append({"clip_id": record["clip_id"], "iou": iou, "whole": truth.mean()})
     return found, len(names)
 
@@ -100,6 +99,7 @@ def image_checks(title, found, n_labels):
 
 def dataset_checks(params, inputs, text):
     """Checks of each dataset's tokens, masks and factors."""
+    proposer = proposals.Proposer(params.settings["models"], torch.device("cpu"))
     for dataset, files in params.datasets:
         frame = manifest.read(files["manifest"])
         found, n_labels = {}, 0
@@ -107,9 +107,9 @@ def dataset_checks(params, inputs, text):
             part = manifest.shard(frame, shard, len(files["features"]))
             with (
                 open_cache(files["features"][shard], "features") as features,
-                open_cache(files["proposals"][shard], "proposals") as proposals,
+                proposals.reader(files["proposals"][shard], part, proposer) as kept,
             ):
-                more, n_labels = of_images(part, (features, proposals), dataset, text, params.settings)
+                more, n_labels = of_images(part, (features, kept), dataset, text, params.settings)
             found = {key: [*found.get(key, []), *values] for key, values in more.items()}
         title = dataset["name"]
         yield from verify.mask_file_checks(title, manifest.read_masks(files["manifest"]))

@@ -15,9 +15,9 @@ from taco.cache import receipts
 from taco.cache.hdf5 import open_cache
 from taco.data import datasets, manifest
 from taco.data.reading import ahead
-from taco.method import evaluate
+from taco.method import evaluate, proposals
 from taco.method.examples import ExampleWriter
-from taco.method.stored import StoredRun, read_proposals
+from taco.method.stored import StoredRun
 from taco.method.text import CLASSES, Text
 from taco.progress import progress
 from taco.results.score_files import write_rows
@@ -67,14 +67,14 @@ def work_on(task, options, snakemake, text, factors, samples, device, stack):
     return Work(task, scorer, runs, examples, [], {})
 
 
-def score(works, index, record, samples):
-    """Score one sample for all tasks; ``samples`` holds what each needs of it."""
-    masks = evaluate.shared_masks(samples[0].proposals, [work.scorer for work in works])
+def score(works, index, record, samples, proposed):
+    """Score one sample for all tasks; ``samples`` holds what each needs of it, but for its proposals."""
+    masks = evaluate.shared_masks(proposed, [work.scorer for work in works])
     names = ", ".join(record["classes"])
     for work, sample in zip(works, samples, strict=True):
         identity = {key: record[key] for key in ("sample_id", "clip_id")}
         identity |= {"task": work.task, "dataset": work.scorer.how.dataset, "class_name": names}
-        sample = sample._replace(masks=masks)
+        sample = sample._replace(proposals=proposed, masks=masks)
         work.examples.truth(index, sample.truth)
         for answer, row in work.scorer.scored(sample, work.histograms, names):
             work.rows.append({**identity, **row})
@@ -106,7 +106,10 @@ def main(snakemake):
     size = params.settings["evaluation"]["size"]
     with ExitStack() as stack, torch.inference_mode():
         features = stack.enter_context(open_cache(inputs.features, "features", expect))
-        proposals = stack.enter_context(open_cache(inputs.proposals, "proposals", expect))
+        proposer = proposals.Proposer(params.settings["models"], device)
+        kept = stack.enter_context(
+            proposals.reader(inputs.proposals, frame, proposer, expect, threads=snakemake.threads)
+        )
         factors = {
             key: stack.enter_context(
                 open_cache(path, "factors", {**expect, "bank": key[0], "variant": key[1]})
@@ -124,7 +127,7 @@ def main(snakemake):
             position = features.position(sample)
             shared = {
                 "key": f"{name}/{sample}",
-                "proposals": read_proposals(proposals, proposals.position(sample), device),
+                "proposals": None,
                 "clap_embedding": torch.from_numpy(features["clap_embedding"][position]).to(device),
                 "grid": tuple(features["grid"][position].tolist()),
             }
@@ -140,8 +143,9 @@ def main(snakemake):
             ]
 
         with progress(len(frame), f"{name}: scores") as bar:
-            for index, (record, found) in enumerate(ahead(read, frame.to_dict("records"))):
-                score(works, index, record, found)
+            read_ahead = zip(ahead(read, frame.to_dict("records")), kept.of(samples), strict=True)
+            for index, ((record, found), proposed) in enumerate(read_ahead):
+                score(works, index, record, found, proposed)
                 bar.update()
     for work in works:
         write(work, snakemake.output[0], device, len(frame))

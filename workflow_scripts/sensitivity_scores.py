@@ -13,9 +13,8 @@ from taco import runtime
 from taco.cache.hdf5 import open_cache
 from taco.conmf import CoNMF, Settings
 from taco.data import datasets, manifest
-from taco.method import evaluate
+from taco.method import evaluate, proposals
 from taco.method.factorize import anchors_of, read_tokens
-from taco.method.stored import read_proposals
 from taco.method.text import CLASSES, Text
 from taco.results import aggregate, sensitivity
 
@@ -31,7 +30,7 @@ class Part(NamedTuple):
     samples: list
 
 
-def read_part(frame, name, paths, expect, scorer, dataset, device):
+def read_part(frame, name, paths, expect, scorer, dataset, proposer):
     """A shard's tokens, and its samples without runs."""
     ids = frame["sample_id"].tolist()
     image, audio = read_tokens([paths[0]], expect, ids, ids)
@@ -39,14 +38,14 @@ def read_part(frame, name, paths, expect, scorer, dataset, device):
     samples = []
     with ExitStack() as stack:
         features = stack.enter_context(open_cache(paths[0], "features", expect))
-        proposals = stack.enter_context(open_cache(paths[1], "proposals", expect))
-        for record in frame.to_dict("records"):
+        kept = stack.enter_context(proposals.reader(paths[1], frame, proposer, expect))
+        for record, proposed in zip(frame.to_dict("records"), kept.of(ids), strict=True):
             index = features.position(record["sample_id"])
             samples.append(
                 evaluate.Sample(
                     key=f"{name}/{record['sample_id']}",
-                    proposals=read_proposals(proposals, proposals.position(record["sample_id"]), device),
-                    clap_embedding=torch.from_numpy(features["clap_embedding"][index]).to(device),
+                    proposals=proposed,
+                    clap_embedding=torch.from_numpy(features["clap_embedding"][index]).to(proposer.device),
                     grid=tuple(features["grid"][index].tolist()),
                     truth=datasets.read_mask(record, dataset, scorer.how.size, kind),
                     runs=[],
@@ -96,10 +95,11 @@ def main(snakemake):
     )
     scorer = evaluate.Scorer(how, text.labels(name, CLASSES), text.constants, device)
     whole = manifest.read(inputs.manifest)
+    proposer = proposals.Proposer(settings["models"], device)
     paths = zip(inputs.features, inputs.proposals, strict=True)
     frames = (manifest.shard(whole, shard, dataset["shards"]) for shard in range(dataset["shards"]))
     parts = [
-        read_part(frame, name, files, expect, scorer, dataset, device)
+        read_part(frame, name, files, expect, scorer, dataset, proposer)
         for frame, files in zip(frames, paths, strict=True)
         if len(frame)
     ]

@@ -11,9 +11,8 @@ from taco import runtime
 from taco.cache.hdf5 import open_cache
 from taco.conmf import CoNMF, Settings
 from taco.data import datasets, manifest
-from taco.method import evaluate, features
+from taco.method import evaluate, features, proposals
 from taco.method.factorize import anchors_of, read_tokens
-from taco.method.stored import read_proposals
 from taco.method.text import CLASSES, Text
 
 TASK, METRIC = "ade_sp", "mAP"
@@ -55,10 +54,10 @@ def solve(image, audio, keys, text, name, bank, settings, device):
 
 def samples_of(frame, truths, results, caches, bank, name, device):
     """Samples with one run for each checkpoint."""
-    feats, proposals = caches
-    for number, record in enumerate(frame.to_dict("records")):
+    feats, kept = caches
+    records = frame.to_dict("records")
+    for number, (record, proposed) in enumerate(zip(records, kept.of(frame["sample_id"]), strict=True)):
         index = feats.position(record["sample_id"])
-        place = proposals.position(record["sample_id"])
         runs = [
             evaluate.Run(
                 str(step),
@@ -72,7 +71,7 @@ def samples_of(frame, truths, results, caches, bank, name, device):
         ]
         yield evaluate.Sample(
             key=f"{name}/{record['sample_id']}",
-            proposals=read_proposals(proposals, place, device),
+            proposals=proposed,
             clap_embedding=torch.from_numpy(feats["clap_embedding"][index]).to(device),
             grid=tuple(feats["grid"][index].tolist()),
             truth=truths[number],
@@ -103,8 +102,9 @@ def main(snakemake):
     params = snakemake.params
     settings, dataset, name, bank = params.settings, params.dataset, params.dataset["name"], params.bank
     device = runtime.setup(settings["device"], snakemake.threads)
-    frame = manifest.shard(manifest.read(snakemake.input.manifest), 0, dataset["shards"])
-    frame = frame.iloc[: settings["figures"]["step_samples"]]
+    shard = manifest.shard(manifest.read(snakemake.input.manifest), 0, dataset["shards"])
+    frame = shard.iloc[: settings["figures"]["step_samples"]]
+    proposer = proposals.Proposer(settings["models"], device)
     text, ids = Text(snakemake.input.text), frame["sample_id"].tolist()
     image, audio = read_tokens([snakemake.input.features], {"dataset": name}, ids, ids)
     keys = [f"{name}/{sample}" for sample in ids]
@@ -118,10 +118,10 @@ def main(snakemake):
     histograms = {}
     with (
         open_cache(snakemake.input.features, "features") as feats,
-        open_cache(snakemake.input.proposals, "proposals") as proposals,
+        proposals.reader(snakemake.input.proposals, shard, proposer, threads=snakemake.threads) as kept,
         torch.inference_mode(),
     ):
-        samples = list(samples_of(frame, truths, results, (feats, proposals), bank, name, device))
+        samples = list(samples_of(frame, truths, results, (feats, kept), bank, name, device))
         for sample, classes in zip(samples, frame["classes"], strict=True):
             list(scorer.scored(sample, histograms, ", ".join(classes)))
         other = rest_of_inference(frame, dataset, settings, scorer, samples, device)

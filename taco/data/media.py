@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 from PIL import Image
-from scipy import signal
 
 # Decoded sounds kept per process: the frames of a clip are cut from one file and follow each other.
 CACHED_SOUNDS = 4
@@ -270,6 +269,8 @@ def spectrogram(
     Spectrogram
         Decibels relative to the maximum, float32 [F, T].
     """
+    from scipy import signal  # takes a second, which only figures need
+
     window = max(8, round(window_s * rate))
     padded = np.pad(np.asarray(wave, dtype=np.float64), (0, max(0, window - len(wave))))
     frequencies, times, power = signal.spectrogram(

@@ -7,7 +7,6 @@ from the seed and the sample's or clip's name, so a control does not depend on o
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 
 from taco.runtime import generator
 
@@ -126,6 +125,8 @@ def derangement(clips, seed, classes=None):
             member[row, [index[label] for label in labels]] = 1
         cost += member @ member.T * (len(names) + 1)  # one shared class outweighs all chance
     np.fill_diagonal(cost, (cost.max() + 1) * (len(names) + 1))
+    from scipy.optimize import linear_sum_assignment  # takes half a second, and few jobs exchange sounds
+
     _, partner = linear_sum_assignment(cost)
     return {name: names[other] for name, other in zip(names, partner, strict=True)}
 

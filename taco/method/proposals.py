@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,11 @@ from torch import Tensor
 
 from taco.cache.hdf5 import Cache, open_cache
 from taco.data import media, reading
-from taco.method import features
-from taco.models import clip, fcclip
+from taco.models import fcclip
 from taco.runtime import describe
+
+if TYPE_CHECKING:
+    from taco.models import clip
 
 log = logging.getLogger("taco")
 
@@ -56,8 +58,12 @@ class Proposer:
         self.image_size = self.specs["clip"]["image_size"]
 
     @cached_property
-    def models(self) -> tuple[clip.FrozenCLIP, Any]:
+    def models(self) -> tuple["clip.FrozenCLIP", Any]:
         """CLIP, and FC-CLIP on top of it."""
+        from taco.method import (
+            features,
+        )  # imports the models' libraries, which reading a cache can do without
+
         if self.device.type == "cpu":
             log.warning(
                 "proposals are made again on a CPU, which takes some 20 s an image of full size in every job that "
@@ -68,10 +74,14 @@ class Proposer:
     @cached_property
     def digests(self) -> dict[str, str]:
         """Digests of the models, as caches record them."""
+        from taco.method import features
+
         return features.model_digests(self.specs)
 
     def __call__(self, images: Tensor) -> fcclip.Proposals:
         """Propose on a batch of images [B, 3, S, S] as `taco.data.media.resize` gives them; masks are float16."""
+        from taco.method import features
+
         tower, head = self.models
         with torch.no_grad():
             return features.segment(tower.pyramid(tower.frame(images)), tower, head)

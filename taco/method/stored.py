@@ -1,4 +1,4 @@
-"""One sample's things from the caches of earlier stages, as scoring takes them."""
+"""One sample's factors from the caches of co-NMF, as scoring takes them."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,6 @@ import torch
 
 from taco.cache.hdf5 import Cache
 from taco.method.evaluate import Run
-from taco.models import fcclip
 
 
 class StoredRun(NamedTuple):
@@ -25,10 +24,3 @@ class StoredRun(NamedTuple):
         )
         seeds = self.cache.attributes["seeds"]
         return Run(self.label, self.bank, seeds, activations.float(), factors, k_star.long())
-
-
-def read_proposals(cache: Cache, index: int, device: torch.device) -> fcclip.Proposals:
-    """One image's proposals from a cache, as a batch of one."""
-    names = ("masks", "class_embeddings", "pooled")
-    tensors = (torch.from_numpy(cache[name][index])[None].to(device).float() for name in names)
-    return fcclip.Proposals(*tensors, [tuple(cache["geometry"][index].tolist())])

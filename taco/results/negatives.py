@@ -11,7 +11,6 @@ with their own sound; negatives are of several kinds:
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from taco import metrics
 from taco.metrics.tasks import TASKS
@@ -47,7 +46,7 @@ def auroc(positives, negatives):
     0.875
     """
     positives, negatives = np.asarray(positives), np.asarray(negatives)
-    ranks = rankdata(np.concatenate([positives, negatives]))[: len(positives)].sum()
+    ranks = pd.Series(np.concatenate([positives, negatives])).rank().to_numpy()[: len(positives)].sum()
     pairs = len(positives) * len(negatives)
     return float((ranks - len(positives) * (len(positives) + 1) / 2) / pairs)
 

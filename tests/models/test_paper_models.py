@@ -11,10 +11,8 @@ random weights.
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -23,7 +21,7 @@ import pytest
 import reference_conmf
 import soundfile
 import torch
-from models import ROOT, configuration, random_paper_models, shipped
+from models import configuration, random_paper_models, shipped
 from open_clip.transform import image_transform
 from PIL import Image
 from sklearn.cluster import KMeans
@@ -34,7 +32,8 @@ from taco import suites
 from taco.cache.hdf5 import CacheWriter, open_cache
 from taco.conmf import Anchors, CoNMF, Initial, Projection, Settings
 from taco.conmf.settings import stream
-from taco.method import evaluate, factorize, features, stored, text
+from taco.method import evaluate, factorize, features, text
+from taco.method.proposals import Kept
 
 LABELS = ["bell", "gong", "bird", "whistle", "drum", "hammer", "engine", "mower", "guitar", "harp", "siren"]
 CLASSES = ["background", "bell", "bird", "drum", "engine", "guitar", "siren"]
@@ -244,15 +243,8 @@ def write_inputs(folder):
     return str(folder / "image.png"), str(folder / "sound.wav")
 
 
-@pytest.fixture
-def scripts(monkeypatch):
-    """The workflow's scripts, for what they do between files and functions."""
-    monkeypatch.syspath_prepend(str(ROOT / "workflow_scripts"))
-    return SimpleNamespace(**{name: importlib.import_module(name) for name in ("factorize", "score")})
-
-
 @torch.no_grad()
-def test_the_pipeline_is_the_description(case, scripts):
+def test_the_pipeline_is_the_description(case):
     config, clip, clap = case.config, case.models.clip.model, case.models.clap.model
     spec = config["models"]
     found, proposed, words = case.cached("features"), case.cached("proposals"), case.text()
@@ -355,7 +347,7 @@ def test_the_pipeline_is_the_description(case, scripts):
         prompted_classes(embeddings, pooled, b_clip.clamp(min=0), *ensemble), masks, frame, size
     )
 
-    answers = predictions(case, scripts, result, "s4")
+    answers = predictions(case, result, "s4")
     for method, expected_map in {
         "TACO": taco,
         "U only": u_only,
@@ -368,7 +360,7 @@ def test_the_pipeline_is_the_description(case, scripts):
     named = int(F.cosine_similarity(v_image[k_star], b_clip).argmax())
     regions = {"avss": (maps.argmax(0) == k_star), "ade_sp_semantic": stretched(maps[k_star]).round()}
     for task, region in regions.items():
-        answer = predictions(case, scripts, result, task)["TACO"]
+        answer = predictions(case, result, task)["TACO"]
         assert answer.label == CLASSES[named]
         differing = torch.from_numpy(answer.scores) != painted(region, named, side)  # "background" has id 0
         assert differing.float().mean() < 1e-3
@@ -377,10 +369,11 @@ def test_the_pipeline_is_the_description(case, scripts):
     )  # an untrained decoder's arg-max may be one factor everywhere
 
 
-def predictions(case, scripts, result, task):
+def predictions(case, result, task):
     """The scorer's answers by method (of A-FC-CLIP the one with all names), from the caches as `score` reads them."""
     with open_cache(case.folder / "proposals.h5", "proposals") as cache:
-        proposed = stored.read_proposals(cache, 0, torch.device("cpu"))
+        kept = Kept(cache, torch.device("cpu"))
+        (proposed,) = kept.of(cache.sample_ids)
     found, words = case.cached("features"), case.text()
     how = evaluate.Scoring(
         task=task,
