@@ -77,6 +77,31 @@ def others_features(wildcards):
     return expand("results/{suite}/features/{dataset}/{shard}.h5", shard=shards, allow_missing=True)
 
 
+def contributed(wildcards):
+    """Contributed methods of a dataset that share an environment."""
+    return suites.environments(config, wildcards.dataset)[wildcards.environment]
+
+
+def contributed_inputs(wildcards, pattern):
+    """An input of their job that only methods which ask for features need."""
+    wanted = any(method["features"] for method in contributed(wildcards).values())
+    return expand(pattern, **wildcards) if wanted else []
+
+
+# Conda files of contributed methods' environments, by name.
+environment_files = {"taco": "../envs/taco.yaml"} | {
+    suites.environment_of(method): method["environment"]
+    for method in config["methods"].values()
+    if method["environment"]
+}
+
+
+def entry_digest(entry):
+    """Digest of a contributed method's file; an edit of it runs the method again. None of a module, which is installed."""
+    file = Path(entry.partition(":")[0])
+    return runtime.file_digest(file) if file.is_file() else None
+
+
 def task_files(wildcards, folder):
     """Files of a task's dataset in a folder, one for each shard."""
     name = config["tasks"][wildcards.task]["dataset"]

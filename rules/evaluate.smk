@@ -11,6 +11,7 @@ rule score:
         proposals="results/{suite}/proposals/{dataset}/{shard}.h5",
         text="results/{suite}/text.h5",
         factors="results/{suite}/factors/{dataset}/{shard}.json",
+        contributed=lambda wildcards: suites.prediction_receipts(config, wildcards.dataset, int(wildcards.shard)),
     output:
         directory("results/{suite}/scores/{dataset}/{shard}"),
     log:
@@ -27,6 +28,7 @@ rule score:
     params:
         code=digest("score"),
         tasks=lambda wildcards: suites.scored_tasks(config, wildcards.dataset),
+        labels={name: method["label"] for name, method in config["methods"].items()},
         dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
         settings=settings("seed", "seeds", "models", "variants", "decoding", "evaluation", "device"),
     script:

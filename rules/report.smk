@@ -49,6 +49,12 @@ rule costs:
         features=every_shard("results/{suite}/features/{dataset}/{shard}.h5"),
         proposals=every_shard("results/{suite}/proposals/{dataset}/{shard}.h5"),
         factors=every_shard("results/{suite}/factors/{dataset}/{shard}.json"),
+        contributed=[
+            receipt
+            for name in suites.used_datasets(config)
+            for shard in suites.shards(config, name)
+            for receipt in suites.prediction_receipts(config, name, shard)
+        ],
         scores=every_shard("results/{suite}/scores/{dataset}/{shard}"),
     output:
         **{
@@ -73,6 +79,7 @@ rule costs:
         code=digest("costs"),
         rows=suites.score_files(config, "rows.parquet"),
         suite=config["suite"],
+        methods={name: suites.methods(config, name) for name in suites.used_datasets(config)},
         labels={name: variant["label"] for name, variant in config["variants"].items()},
         runs={task: (options["dataset"], suites.task_runs(config, task)) for task, options in config["tasks"].items()},
     script:

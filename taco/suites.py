@@ -37,6 +37,10 @@ FIGURE_TASKS = {
 }
 
 
+TASK_NAMES = ("s4", "ms3", "ade_sp", "avss", "ade_sp_semantic")
+OWN_METHODS = {"TACO", "U only", "A-FC-CLIP", "A⁺-FC-CLIP", "whole image", "random mask", "oracle mask"}
+
+
 class ConfigError(ValueError):
     """The configuration breaks its schema, or its parts do not fit together; lists every problem."""
 
@@ -194,6 +198,13 @@ def _contradictions(config: Config) -> Iterator[str]:
         for variant in task["variants"]:
             if variant not in config["variants"]:
                 yield f"tasks.{name}.variants: no variant {variant!r}; known: {', '.join(config['variants'])}"
+    for name, method in config["methods"].items():
+        for task in method["tasks"]:
+            if task not in TASK_NAMES:
+                yield f"methods.{name}.tasks: no task {task!r}; known: {', '.join(TASK_NAMES)}"
+    titles = [method["label"] for method in config["methods"].values()]
+    if len(set(titles)) != len(titles) or set(titles) & OWN_METHODS:
+        yield f"methods: every label must be unique and none of {', '.join(sorted(OWN_METHODS))}"
     if config["figures"]["words"] not in config["banks"]:
         yield f"figures.words: no bank {config['figures']['words']!r}; known: {', '.join(config['banks'])}"
     labels = [variant["label"] for variant in config["variants"].values()]
@@ -292,6 +303,35 @@ def solved_runs(config: Config, name: str) -> list[dict[str, Any]]:
         }
         for bank, variant in runs(config, name)
     ]
+
+
+def methods(config: Config, name: str) -> dict[str, dict[str, Any]]:
+    """Return the contributed methods that answer tasks of a dataset, with those tasks."""
+    found = {}
+    for method, options in config["methods"].items():
+        tasks = [task for task in options["tasks"] if config["tasks"].get(task, {}).get("dataset") == name]
+        if tasks:
+            found[method] = {**options, "tasks": tasks}
+    return found
+
+
+def environment_of(options: Config) -> str:
+    """Return the name of a contributed method's environment; methods of one environment share a job."""
+    return Path(options["environment"]).stem if options["environment"] else "taco"
+
+
+def environments(config: Config, name: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the contributed methods of a dataset by environment."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for method, options in methods(config, name).items():
+        found.setdefault(environment_of(options), {})[method] = options
+    return found
+
+
+def prediction_receipts(config: Config, name: str, shard: int) -> list[str]:
+    """Return the receipts of a shard's contributed predictions, one for each environment."""
+    folder = f"results/{config['suite']}/predictions/{name}"
+    return [f"{folder}/{shard}.{environment}.json" for environment in environments(config, name)]
 
 
 def scored_tasks(config: Config, name: str) -> dict[str, dict[str, Any]]:

@@ -114,7 +114,7 @@ def walk(schema, node, value, path=""):
 def test_every_key_has_a_description_and_a_type():
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     config = suites.overlay(load("config.yaml"), load("paper.yaml"))
-    named_by_user = re.compile(r"^(datasets|variants|tasks|schedules)\.[^.]+$")
+    named_by_user = re.compile(r"^(datasets|variants|methods|tasks|schedules)\.[^.]+$")
     for path, node in walk(schema, schema, config):
         merged = resolve(schema, node)
         assert {"type", "enum", "const", "oneOf", "allOf"} & set(merged), f"{path} has no type"

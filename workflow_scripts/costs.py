@@ -7,6 +7,18 @@ from taco.cache import receipts
 from taco.results import costs, printing
 
 
+def contributed(paths, methods):
+    """Each task's contributed methods: label, what they spent, and whether they are given features."""
+    files = [file for receipt in paths for file in receipts.read(receipt).values()]
+    spent = costs.of_caches(files, "predictions", ("dataset", "method"))
+    found = {}
+    for (dataset, method), one in spent.items():
+        for task in methods[dataset][method]["tasks"]:
+            entry = (methods[dataset][method]["label"], one, methods[dataset][method]["features"])
+            found.setdefault(task, []).append(entry)
+    return found
+
+
 def main(snakemake):
     inputs, params = snakemake.input, snakemake.params
     labels = params.labels
@@ -22,6 +34,7 @@ def main(snakemake):
             for task, (dataset, runs) in params.runs.items()
         },
         params.suite,
+        contributed(inputs.contributed, params.methods),
     )
     page = printing.costs_page(frame, params.suite)
     with runtime.atomic_write(snakemake.output.csv) as path:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from job import run
 
@@ -15,7 +16,7 @@ from taco.cache import receipts
 from taco.cache.hdf5 import open_cache
 from taco.data import datasets, manifest
 from taco.data.reading import ahead
-from taco.method import evaluate, proposals
+from taco.method import contributed, evaluate, proposals
 from taco.method.examples import ExampleWriter
 from taco.method.stored import StoredRun
 from taco.method.text import CLASSES, Text
@@ -29,6 +30,7 @@ class Work(NamedTuple):
     task: str
     scorer: evaluate.Scorer
     runs: list[StoredRun]
+    contributed: dict[str, Any]
     examples: ExampleWriter
     rows: list[dict[str, Any]]
     histograms: dict[tuple, Any]
@@ -39,7 +41,20 @@ class Work(NamedTuple):
         return "semantic" if self.scorer.how.kind == "semantic" else "binary"
 
 
-def work_on(task, options, snakemake, text, factors, samples, device, stack):
+def others_on(task, predictions, params):
+    """Open predictions of contributed methods that answer a task, by their label."""
+    return {params.labels[name]: cache for name, cache in predictions.items() if task in cache}
+
+
+def answers_of(label, cache, task, sample):
+    """A contributed method's answers to one sample, one for each seed."""
+    for seed, scores in zip(cache.attributes["seeds"], cache[task][cache.position(sample)], strict=True):
+        if scores.dtype.kind != "f":
+            scores = scores.astype(np.int64)
+        yield evaluate.Prediction(label, contributed.VARIANT, evaluate.NO_BANK, seed, scores, -1, "")
+
+
+def work_on(task, options, snakemake, text, factors, predictions, samples, device, stack):
     """A task's scorer, runs and examples, opened."""
     params, name = snakemake.params, snakemake.wildcards.dataset
     settings, variants = params.settings, params.settings["variants"]
@@ -64,7 +79,7 @@ def work_on(task, options, snakemake, text, factors, samples, device, stack):
     attributes = {"dataset": name, "task": task, "bank": options["default_bank"], "code": params.code}
     path = Path(snakemake.output[0], f"{task}.examples.h5")
     examples = stack.enter_context(ExampleWriter(path, samples, shown, attributes))
-    return Work(task, scorer, runs, examples, [], {})
+    return Work(task, scorer, runs, others_on(task, predictions, params), examples, [], {})
 
 
 def score(works, index, record, samples, proposed):
@@ -116,9 +131,14 @@ def main(snakemake):
             )
             for key, path in receipts.read(inputs.factors).items()
         }
+        predictions = {
+            method: stack.enter_context(open_cache(path, "predictions", {"dataset": name}))
+            for receipt in inputs.contributed
+            for (method,), path in receipts.read(receipt).items()
+        }
         samples = frame["sample_id"].tolist()
         works = [
-            work_on(task, options, snakemake, text, factors, samples, device, stack)
+            work_on(task, options, snakemake, text, factors, predictions, samples, device, stack)
             for task, options in params.tasks.items()
         ]
 
@@ -138,6 +158,11 @@ def main(snakemake):
                     **shared,
                     truth=datasets.read_mask(record, dataset, size, work.truth_kind),
                     runs=[runs[one] for one in work.runs],
+                    contributed=[
+                        answer
+                        for label, cache in work.contributed.items()
+                        for answer in answers_of(label, cache, work.task, sample)
+                    ],
                 )
                 for work in works
             ]

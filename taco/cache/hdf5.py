@@ -27,7 +27,7 @@ from taco.cache.storage import COMPRESSION, COMPRESSIONS, STORAGES, Logarithmic
 from taco.runtime import digest, partial_path, publish
 
 SCHEMA = 2
-KINDS = ("features", "proposals", "text", "factors", "examples")
+KINDS = ("features", "proposals", "text", "factors", "examples", "predictions")
 REMEDY = "Delete it and run again."
 
 

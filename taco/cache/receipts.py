@@ -1,4 +1,4 @@
-"""Receipts: which of a shard's factor files are right. The workflow tracks a receipt, jobs keep the files beside it.
+"""Receipts: which of a shard's files are right. The workflow tracks a receipt, jobs keep the files beside it.
 
 The files are no outputs of the workflow, which removes those of a job that fails or runs again: a job keeps what is
 right and makes the rest, so a new variant costs that variant alone, and nothing finished is lost.
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from taco.runtime import atomic_write
 
-Run = tuple[str, str]
-"""Word bank and variant."""
+Run = tuple[str, ...]
+"""Word bank and variant of factors; the name of a contributed method."""
 
 
 class ReceiptError(ValueError):
@@ -25,7 +25,7 @@ def write(path: str | Path, files: Mapping[Run, str | Path], state: str) -> None
     Parameters
     ----------
     path : str or Path
-    files : mapping (bank, variant) → path
+    files : mapping run → path
         Below the receipt's folder.
     state : str
         What `state` said before the job.
@@ -38,7 +38,7 @@ def write(path: str | Path, files: Mapping[Run, str | Path], state: str) -> None
 
 
 def read(path: str | Path) -> dict[Run, Path]:
-    """Return the file of each (bank, variant).
+    """Return the file of each run.
 
     Raises
     ------
@@ -47,10 +47,10 @@ def read(path: str | Path) -> dict[Run, Path]:
     path = Path(path)
     try:
         runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        files = {(bank, variant): path.parent / name for bank, variant, name in runs}
+        files = {tuple(run): path.parent / name for *run, name in runs}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReceiptError(
-            f"{path}: expected a receipt of factor files, found: {error}. Delete it and run again."
+            f"{path}: expected a receipt of files, found: {error}. Delete it and run again."
         ) from error
     if gone := [str(file) for file in files.values() if not file.exists()]:
         raise ReceiptError(
@@ -69,7 +69,7 @@ def state(path: str | Path) -> str:
         return ""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        gone = [name for _, _, name in record["runs"] if not (path.parent / name).exists()]
+        gone = [name for *_, name in record["runs"] if not (path.parent / name).exists()]
         return f"{record['written']}: no {', '.join(gone)}" if gone else record["state"]
     except (OSError, ValueError, KeyError, TypeError):
         return "unreadable"

@@ -5,6 +5,7 @@ values are fractions in the frames and percent in the figures. n stands on each 
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -20,7 +21,7 @@ from taco.figures.examples import NAMED, TACO, U_ONLY, ExampleError
 from taco.metrics.tasks import TASKS
 from taco.results import aggregate
 from taco.results.resampling import paired_bootstrap
-from taco.results.tables import label
+from taco.results.tables import CONTRIBUTED, NO_BANK, label
 
 
 class Look(NamedTuple):
@@ -28,7 +29,7 @@ class Look(NamedTuple):
 
     colour: str
     marker: str
-    line: str
+    line: str | tuple
 
 
 LOOKS = {
@@ -38,6 +39,12 @@ LOOKS = {
     "A⁺-FC-CLIP": Look("#CC79A7", "v", ":"),
 }
 USUAL = {TACO: "proposed", U_ONLY: "proposed", NAMED: "list"}
+OTHERS = (
+    Look("#56B4E9", "P", (0, (1, 1))),
+    Look("#D55E00", "X", (0, (5, 1, 1, 1))),
+    Look("#F0E442", "*", (0, (3, 3))),
+)
+"""Of contributed methods, in turn."""
 ABLATIONS = (
     (NAMED, "list"),
     ("A⁺-FC-CLIP", "list"),
@@ -51,7 +58,20 @@ ABLATIONS = (
 BINS = 5
 
 
-def _bank(method: str, task: str) -> str:
+def contributed(rows: pd.DataFrame) -> list[str]:
+    """Names of the contributed methods in score rows."""
+    return sorted(set(rows.loc[rows["variant"] == CONTRIBUTED, "method"]))
+
+
+def looks(rows: pd.DataFrame) -> list[tuple[str, str, Look]]:
+    """Methods that charts compare, with their variant and look; contributed ones last."""
+    own = [(method, variant, LOOKS[method]) for method, variant in USUAL.items()]
+    return own + [(name, CONTRIBUTED, look) for name, look in zip(contributed(rows), cycle(OTHERS))]
+
+
+def _bank(method: str, variant: str, task: str) -> str:
+    if variant == CONTRIBUTED:
+        return NO_BANK
     return "specific" if method.startswith("A") else TASKS[task].word_bank
 
 
@@ -61,7 +81,7 @@ def cell(rows: pd.DataFrame, task: str, method: str, variant: str) -> pd.DataFra
         (rows["task"] == task)
         & (rows["method"] == method)
         & (rows["variant"] == variant)
-        & (rows["word_bank"] == _bank(method, task))
+        & (rows["word_bank"] == _bank(method, variant, task))
     ]
 
 
@@ -85,6 +105,11 @@ def _panels(count: int, height: float, **options: object) -> tuple[Figure, list[
     return figure, list(axes[0])
 
 
+def _counted(rows: pd.DataFrame, task: str) -> str:
+    """A task's title with its number of images."""
+    return f"{TASKS[task].title} (n = {rows.loc[rows['task'] == task, 'sample_id'].nunique()})"
+
+
 def _tasks(rows: pd.DataFrame, semantic: bool = False) -> list[str]:
     present = set(rows["task"])
     return [name for name, task in TASKS.items() if name in present and (task.kind == "semantic") == semantic]
@@ -103,7 +128,7 @@ def ablations(values: pd.DataFrame, suite: str, task: str = "ade_sp") -> Figure:
     suite, task : str
     """
     names = {}
-    for method, variant in ABLATIONS:
+    for method, variant in (*((name, CONTRIBUTED) for name in contributed(values)), *ABLATIONS):
         found = cell(values, task, method, variant)
         if len(found):
             names[label(method, variant)] = found
@@ -147,19 +172,19 @@ def thresholds(rows: pd.DataFrame, suite: str) -> Figure:
     tasks = _tasks(rows)
     figure, axes = _panels(len(tasks), 2.6, sharey=True)
     for ax, task in zip(axes, tasks):
-        for method, variant in USUAL.items():
+        for method, variant, look in looks(rows):
             found = cell(rows, task, method, variant)
             if found.empty:
                 continue
             curves = 100 * np.stack([_curve(group) for _, group in found.groupby("seed")])
-            mean, std, look = curves.mean(axis=0), curves.std(axis=0), LOOKS[method]
-            ax.plot(metrics.THRESHOLDS, mean, look.line, color=look.colour, label=method, linewidth=1.2)
+            mean, std = curves.mean(axis=0), curves.std(axis=0)
+            ax.plot(
+                metrics.THRESHOLDS, mean, linestyle=look.line, color=look.colour, label=method, linewidth=1.2
+            )
             ax.fill_between(metrics.THRESHOLDS, mean - std, mean + std, color=look.colour, alpha=0.2, lw=0)
             best = int(mean.argmax())
             ax.plot(metrics.THRESHOLDS[best], mean[best], look.marker, color=look.colour, markersize=5)
-        ax.set(
-            xlabel="threshold", title=f"{TASKS[task].title} (n = {found['sample_id'].nunique()})", xlim=(0, 1)
-        )
+        ax.set(xlabel="threshold", title=_counted(rows, task), xlim=(0, 1))
         ax.grid(linewidth=0.4)
         sns.despine(ax=ax)
     axes[0].set(ylabel="mask-IoU (%)", ylim=(0, None))
@@ -185,14 +210,14 @@ def confidence(rows: pd.DataFrame, suite: str, seed: int = 0) -> Figure:
     tasks = _tasks(rows)
     figure, axes = _panels(len(tasks), 2.6, sharey=True)
     for ax, task in zip(axes, tasks):
-        for shift, (method, variant) in enumerate(USUAL.items()):
+        for shift, (method, variant, look) in enumerate(looks(rows)):
             found = cell(rows, task, method, variant)
             if found.empty:
                 continue
-            centres = _binned(ax, found, LOOKS[method], method, 0.08 * (shift - 1), seed)
+            centres = _binned(ax, found, look, method, 0.08 * (shift - 1), seed)
         ax.set(
             xlabel="CLAP's confidence, mean of each part",
-            title=f"{TASKS[task].title} (n = {found['sample_id'].nunique()})",
+            title=_counted(rows, task),
             xlim=(-0.4, len(centres) - 0.6),
         )
         ax.set_xticks(range(len(centres)), [f"{centre:.2f}" for centre in centres])
@@ -222,7 +247,8 @@ def _binned(ax: Axes, rows: pd.DataFrame, look: Look, name: str, shift: float, s
         x,
         100 * mean,
         yerr=100 * np.abs([mean - low, high - mean]),
-        fmt=look.marker + look.line,
+        marker=look.marker,
+        linestyle=look.line,
         color=look.colour,
         markersize=4,
         linewidth=1,

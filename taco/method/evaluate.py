@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,9 +109,8 @@ class Sample(NamedTuple):
     grid: tuple[int, int]  # rows and columns of the image tokens
     truth: np.ndarray  # bool or int64 [size, size]
     runs: Sequence[Run]
-    masks: Tensor | None = (
-        None  # float32 [Q, H, W], soft masks where they are at hand: tasks of one image share them
-    )
+    masks: Tensor | None = None  # float32 [Q, H, W], where they are at hand: tasks of one image share them
+    contributed: Sequence[Prediction] = ()  # answers of methods of others
 
 
 class Scorer:
@@ -158,7 +158,7 @@ class Scorer:
     ) -> Iterator[tuple[Prediction, dict[str, Any]]]:
         """Yield every answer with its row, without identity of sample and task; add ADE SP's scores to ``histograms``."""
         confidence, clap_label = self._listen(sample.clap_embedding)
-        for answer in self.predictions(sample, clap_label):
+        for answer in chain(self.predictions(sample, clap_label), sample.contributed):
             cell = (answer.method, answer.variant, answer.bank, answer.seed)
             if self.how.kind == "semantic":
                 counts = semantic_row(answer.scores, sample.truth, len(self.names), self.first_id)

@@ -61,7 +61,7 @@ def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
     for task in (name for name in TASKS if name in set(rows["task"])):
         cells = dict(list(rows[rows["task"] == task].groupby(["method", "variant", "word_bank"])))
         scores = {}
-        for pair in pairs:
+        for pair in (*pairs, *_contributed(cells)):
             keys = [(s.method, s.variant, s.word_bank or TASKS[task].word_bank) for s in (pair.a, pair.b)]
             missing = [key for key in keys if key not in cells]
             if missing and task in pair.required:
@@ -78,6 +78,11 @@ def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
     if not records:
         raise AggregateError("no comparison can be made: the rows hold both sides of none of the pairs")
     return pd.DataFrame(records)
+
+
+def _contributed(cells):
+    """TACO against each contributed method that a task has."""
+    return [Pair(Side("TACO"), Side(*key)) for key in sorted(cells) if key[1] == "contributed"]
 
 
 def _compare(task, keys, scores, seeds, draws, seed):

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from taco.cache.hdf5 import open_cache
 from taco.metrics.tasks import TASKS
+from taco.results.tables import CONTRIBUTED, NO_BANK
 
 SOLVED = ("TACO", "U only")
 NAMED = ("A-FC-CLIP", "A⁺-FC-CLIP")
@@ -132,6 +133,7 @@ def table(
     decoding: dict[str, dict[str, float]],
     runs: dict[str, Sequence[tuple[str, str, str]]],
     suite: str,
+    contributed: dict[str, Sequence[tuple[str, Spent, bool]]] | None = None,
 ) -> pd.DataFrame:
     """The cost of every method on every task.
 
@@ -144,6 +146,8 @@ def table(
     runs : dict task → sequence of (dataset, bank, variant)
         What each task scores.
     suite : str
+    contributed : dict task → sequence of (label, Spent, features), optional
+        Contributed methods, and whether they are given features: these then are part of their cost.
 
     Returns
     -------
@@ -170,7 +174,17 @@ def table(
                 records.append(
                     {**before, **_record(method, variant, bank, base, solved, decoding[task][method])}
                 )
+        for label, spent, given in (contributed or {}).get(task, ()):
+            records.append({**before, **_contributed(label, base, spent, given)})
     return pd.DataFrame(records, columns=list(COLUMNS)).astype({"n_seeds": "Int64"})
+
+
+def _contributed(label: str, base: Spent, spent: Spent, features: bool) -> dict:
+    """A contributed method's answer counts as decoding; its file's size as that of factors."""
+    record = _record(label, CONTRIBUTED, NO_BANK, base, spent, spent.milliseconds)
+    before = base.milliseconds if features else 0.0
+    record |= {"decomposition_ms": 0.0, "total_ms": before + spent.milliseconds}
+    return record if features else record | {"features_ms": 0.0, "features_mb": 0.0}
 
 
 def _record(

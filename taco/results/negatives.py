@@ -51,40 +51,50 @@ def auroc(positives, negatives):
     return float((ranks - len(positives) * (len(positives) + 1) / 2) / pairs)
 
 
-def counts_above(rows, threshold):
-    """Pixels of truth and pixels in all that an un-normalised threshold marks, from counts of the stretched map.
+class Marks:
+    """What un-normalised thresholds mark in some images, from counts of the stretched maps.
 
     Parameters
     ----------
     rows : DataFrame
         binary rows with floor and peak
-    threshold : float
-
-    Returns
-    -------
-    hit, marked : int [S]. Counts are kept at 255 levels of each map's range; the next level above is taken.
     """
-    floor, span = rows["floor"].to_numpy(), (rows["peak"] - rows["floor"]).to_numpy()
-    levels = len(metrics.F_THRESHOLDS)
-    above = np.divide(threshold - floor, span, out=np.full(len(rows), np.inf), where=span > 0)
-    flat = (span <= 0) & (floor >= threshold)  # a constant map at or above the threshold marks every pixel
-    place = np.ceil(np.clip(above, 0, 2) * (levels - 1) - 1e-9).astype(int)
-    inside = np.minimum(place, levels - 1)[:, None]
-    hit, marked = (
-        np.where(place < levels, np.take_along_axis(stack(rows[name]), inside, axis=1)[:, 0], 0)
-        for name in ("f_tp", "f_pp")
-    )
-    return np.where(flat, rows["positives"], hit), np.where(flat, rows["pixels"], marked)
+
+    def __init__(self, rows):
+        self.floor, self.span = rows["floor"].to_numpy(), (rows["peak"] - rows["floor"]).to_numpy()
+        self.positives, self.pixels = rows["positives"].to_numpy(), rows["pixels"].to_numpy()
+        self.hit, self.marked = stack(rows["f_tp"]), stack(rows["f_pp"])
+
+    def above(self, threshold):
+        """Pixels of truth and pixels in all above a threshold.
+
+        Returns
+        -------
+        hit, marked : int [S]. Counts are kept at 255 levels of each map's range; the next level above is taken.
+        """
+        levels, span = len(metrics.F_THRESHOLDS), self.span
+        above = np.divide(threshold - self.floor, span, out=np.full(len(span), np.inf), where=span > 0)
+        flat = (span <= 0) & (
+            self.floor >= threshold
+        )  # a constant map at or above the threshold marks every pixel
+        place = np.ceil(np.clip(above, 0, 2) * (levels - 1) - 1e-9).astype(int)
+        inside = np.minimum(place, levels - 1)[:, None]
+        hit, marked = (
+            np.where(place < levels, np.take_along_axis(counts, inside, axis=1)[:, 0], 0)
+            for counts in (self.hit, self.marked)
+        )
+        return np.where(flat, self.positives, hit), np.where(flat, self.pixels, marked)
 
 
 def choose_threshold(positives, negatives):
     """Threshold on the un-normalised map with the greatest mean of IoU (positives) and share left free (negatives)."""
     peaks = np.concatenate([positives["peak"], positives["floor"], negatives["peak"]])
     best, chosen = -1.0, 0.0
+    seen, unseen = Marks(positives), Marks(negatives)
     for threshold in np.quantile(peaks, np.linspace(0, 1, CANDIDATES)):
-        hit, marked = counts_above(positives, threshold)
-        iou = np.mean(hit / np.maximum(positives["positives"].to_numpy() + marked - hit, 1))
-        score = iou + 1 - np.mean(counts_above(negatives, threshold)[1] / negatives["pixels"])
+        hit, marked = seen.above(threshold)
+        iou = np.mean(hit / np.maximum(seen.positives + marked - hit, 1))
+        score = iou + 1 - np.mean(unseen.above(threshold)[1] / unseen.pixels)
         if score > best:
             best, chosen = score, float(threshold)
     return chosen
@@ -111,7 +121,7 @@ def _measures(positives, negatives):
     if not min(len(fit), len(fit_negative), len(held_out)):
         return
     threshold = choose_threshold(fit, fit_negative)
-    yield MARKED, float(np.mean(counts_above(held_out, threshold)[1] / held_out["pixels"]))
+    yield MARKED, float(np.mean(Marks(held_out).above(threshold)[1] / held_out["pixels"]))
     iou = metrics.mask_iou(fit["pixels"], fit["positives"], stack(fit["tp"]), stack(fit["fp"]))
     best = int(iou.mean(axis=0).argmax())
     marked = (stack(held_out["tp"]) + stack(held_out["fp"]))[:, best]

@@ -62,14 +62,20 @@ class Row:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """name: file name and the CSV's `table`; columns: (task, metric) pairs; rows: in printed order."""
+    """name: file name and the CSV's `table`; columns: (task, metric) pairs; rows: in printed order.
+
+    contributed: whether contributed methods are added where they were scored.
+    """
 
     name: str
     title: str
     columns: tuple
     rows: tuple
+    contributed: bool = False
 
 
+CONTRIBUTED = "contributed"
+"""The variant of methods of others (`taco.method.contributed`)."""
 _CONTROLS = tuple(
     Row(method, "control", ANY, bound=True) for method in ("whole image", "random mask", "oracle mask")
 )
@@ -97,6 +103,7 @@ SPECS = {
             "Table 2. Sound-prompted segmentation on S4 and MS3",
             (("s4", "mask-IoU"), ("s4", "F"), ("ms3", "mask-IoU"), ("ms3", "F")),
             (_AFC, _TACO, Row("U only", bound=True), _SHUFFLED, _SHUFFLED_U, *_CONTROLS),
+            contributed=True,
         ),
         TableSpec(
             "table3",
@@ -113,6 +120,7 @@ SPECS = {
                 _SHUFFLED_U,
                 *_CONTROLS,
             ),
+            contributed=True,
         ),
         TableSpec(
             "table4",
@@ -135,6 +143,7 @@ SPECS = {
                 *(("ade_sp_semantic", m) for m in ("mIoU", "F", "mIoU (corrected)", "F (corrected)")),
             ),
             (_AFC, _TACO, _SHUFFLED, *_CONTROLS),
+            contributed=True,
         ),
     )
 }
@@ -241,9 +250,12 @@ def build(aggregates, spec, reported, suite):
     records = [_literature(spec, *item) for item in _literature_cells(spec, reported)]
     index = {key: group for key, group in aggregates.groupby(["task", "method", "variant", "metric"])}
     missing = []
-    for row in spec.rows:
+    others = contributed_rows(aggregates) if spec.contributed else ()
+    for row in (*spec.rows, *others):
         for task, metric in spec.columns:
             found = _find(index.get((task, row.method, row.variant, metric)), row, task)
+            if found is None and row in others:
+                continue  # a contributed method may answer some tasks only
             if found is None:
                 bank = "" if row.word_bank == ANY else f", {_bank(row, task)} bank"
                 missing.append(f"{task} {metric}: {row.method}, {row.variant}{bank}")
@@ -255,6 +267,12 @@ def build(aggregates, spec, reported, suite):
             f"{spec.name} lacks {len(missing)} numbers:\n  {lines}\nScore these runs, or drop the rows."
         )
     return pd.DataFrame(records, columns=list(COLUMNS)).astype({"n_seeds": "Int64", "n_samples": "Int64"})
+
+
+def contributed_rows(aggregates):
+    """A row for each contributed method, by name."""
+    found = aggregates.loc[aggregates["variant"] == CONTRIBUTED, "method"]
+    return tuple(Row(method, CONTRIBUTED, NO_BANK) for method in sorted(set(found)))
 
 
 def _bank(row, task):

@@ -59,7 +59,7 @@ def test_a_lost_file_is_named_to_whoever_reads_it(receipt):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"runs": 3, "state": ""}', '{"runs": [["a", "b"]], "state": ""}']
+    "text", ["", "{", "[]", '{"runs": 3, "state": ""}', '{"runs": [3], "state": ""}']
 )
 def test_a_damaged_receipt_is_refused_and_made_again(receipt, text):
     path, _ = receipt

@@ -1,0 +1,125 @@
+"""Run contributed methods on a shard's samples. What is there and right is kept."""
+
+import functools
+import logging
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from job import run
+
+from taco import runtime
+from taco.cache import receipts
+from taco.cache.hdf5 import CacheError, CacheWriter, open_cache
+from taco.data import datasets, manifest, media
+from taco.method import contributed
+from taco.method.text import CLASSES, Text
+from taco.metrics.tasks import TASKS
+from taco.progress import progress
+
+log = logging.getLogger("taco")
+
+
+def features_of(cache, sample, labels):
+    """What the frozen models made of a sample."""
+    index = cache.position(sample)
+    tokens = cache["image_tokens"][index].astype(np.float32)
+    return contributed.Features(
+        image_tokens=tokens.reshape(*cache["grid"][index].tolist(), -1),
+        audio_tokens=cache["audio_tokens"][index].astype(np.float32),
+        sound_embedding=cache["clap_embedding"][index],
+        class_image=labels.clip,
+        class_sound=labels.clap,
+    )
+
+
+def make_sample(record, task, dataset, classes, rate, given, seed):
+    """A sample for a seed, read now."""
+    return contributed.Sample(
+        key=f"{dataset['name']}/{record['sample_id']}",
+        task=task,
+        kind="semantic" if TASKS[task].kind == "semantic" else "binary",
+        image=media.read_image(record["image"]),
+        sound=media.read_sound(record["audio"], record["start"], record["duration"], rate),
+        rate=rate,
+        classes=classes,
+        first_id=0 if classes[0] == "background" else 1,
+        seed=seed,
+        features=features_of(given[0], record["sample_id"], given[1]) if given else None,
+    )
+
+
+def samples_of(task, frame, inputs, params):
+    """The makers of a task's samples, with features or without."""
+    dataset, rate = params.dataset, params.settings["models"]["clap"]["sample_rate"]
+    classes = tuple(datasets.class_names(dataset))
+    return [
+        functools.partial(make_sample, record, task, dataset, classes, rate, inputs)
+        for record in frame.to_dict("records")
+    ]
+
+
+def predict(name, options, frame, inputs, params, path, basis):
+    """Run one method on all of its tasks and keep its answers."""
+    settings, ids = params.settings, frame["sample_id"].tolist()
+    device = "cuda" if options["gpu"] and settings["device"] != "cpu" and runtime.has_cuda_device() else "cpu"
+    method = contributed.load(name, options["entry"], options["options"], device)
+    seeds = list(settings["seeds"]) if options["seeded"] else [settings["seed"]]
+    attributes = {
+        "dataset": params.dataset["name"],
+        "method": name,
+        "basis": basis,
+        "device": device,
+        "seeds": seeds if options["seeded"] else [contributed.DETERMINISTIC],
+    }
+    total = len(ids) * len(seeds) * len(options["tasks"])
+    with (
+        CacheWriter(path, "predictions", ids, attributes) as writer,
+        progress(total, f"{options['label']}: {params.dataset['name']}") as bar,
+    ):
+        began = time.perf_counter()
+        for task in options["tasks"]:
+            samples = samples_of(task, frame, inputs if options["features"] else None, params)
+            answers = contributed.run(method, samples, seeds, settings["evaluation"]["size"], bar.update)
+            for index, answer in enumerate(answers):
+                writer.put(task, index, answer)
+        seconds = (time.perf_counter() - began) / len(options["tasks"])
+        writer.attributes["cost"] = {"seconds": seconds, "samples": len(ids), "threads": 1}
+
+
+def is_right(path, basis):
+    """Whether a method's file is whole and was made from the same things."""
+    try:
+        with open_cache(path, "predictions", {"basis": basis}):
+            return True
+    except CacheError:
+        return False
+
+
+def main(snakemake):
+    params, wildcards = snakemake.params, snakemake.wildcards
+    whole = manifest.read(snakemake.input.manifest)
+    frame = manifest.shard(whole, int(wildcards.shard), params.dataset["shards"])
+    folder, files = Path(snakemake.output[0]).parent, {}
+    with ExitStack() as stack:
+        inputs, print_of = None, ""
+        if snakemake.input.features:
+            cache = stack.enter_context(open_cache(snakemake.input.features[0], "features"))
+            inputs = cache, Text(snakemake.input.text[0]).labels(wildcards.dataset, CLASSES)
+            print_of = cache.fingerprint(*cache)
+        for name, options in params.methods.items():
+            path = folder / name / f"{wildcards.shard}.h5"
+            used = print_of if options["features"] else ""
+            rows = frame[["sample_id", "image", "audio", "start"]].astype(str).to_dict("list")
+            basis = runtime.digest([options, params.entries[name], params.code, params.settings, rows, used])
+            files[name,] = path
+            if is_right(path, basis):
+                log.info("%s is there and right", name)
+            else:
+                predict(name, options, frame, inputs, params, path, basis)
+    receipts.write(snakemake.output[0], files, params.state)
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
