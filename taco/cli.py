@@ -1,5 +1,6 @@
 """Command line: segment, explain; beside the workflow doctor, score, export, bench. Tables come from Snakemake."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -151,18 +152,22 @@ def bench(
     output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
 ) -> None:
     """Measure speed; prints ratios against a baseline of the same run."""
+    if what not in ("conmf", "caches", "pipeline"):
+        raise typer.BadParameter(f"expected conmf, caches or pipeline, found {what}")
+    from taco.bench import measure
+
     if what == "conmf":
-        from taco.bench import conmf as benchmarks
+        from taco.bench import conmf
 
         sizes, batches = tuple(size or ("miniature", "paper")), tuple(batch or (1, 8, 32, 128))
-        benchmarks.conmf(
-            sizes=sizes, batches=batches, device=device, baselines=baselines, tokens=tokens, output=output
-        )
+        options = {"sizes": sizes, "batches": batches, "baselines": baselines, "tokens": tokens}
+        work, tables = partial(conmf.conmf, device=device, **options), conmf.tables
     elif what == "caches":
         from taco.bench import caches
 
-        caches.caches(samples=samples or 1000, folder=folder, output=output)
-    elif what == "pipeline":
+        device, tables = "cpu", caches.tables
+        work = partial(caches.caches, samples=samples or 1000, folder=folder)
+    else:
         from taco import runtime, suites
         from taco.bench import pipeline
 
@@ -171,9 +176,9 @@ def bench(
             raise typer.BadParameter(f"expected {' or '.join(overlays)}, found {suite}")
         chosen = runtime.setup(device, threads)
         config = suites.read(overlays[suite])
-        pipeline.pipeline(config, device=chosen, samples=samples, threads=threads, output=output)
-    else:
-        raise typer.BadParameter(f"expected conmf, caches or pipeline, found {what}")
+        work = partial(pipeline.pipeline, config, device=chosen, samples=samples, threads=threads)
+        device, tables = chosen, pipeline.tables
+    measure.report(work, tables, device=device, output=output)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,14 @@ Content is synthetic but shaped like the real thing; what was measured and chose
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -85,8 +83,7 @@ def caches(
     storages: Sequence[str] = tuple(STORAGES),
     sizes: Sizes | None = None,
     folder: Path | None = None,
-    output: Path | None = None,
-    console: Console | None = None,
+    say: measure.Say = print,
 ) -> dict:
     """Write and read caches of synthetic full-size samples; times are of writing and reading through `taco.cache.hdf5`.
 
@@ -105,16 +102,14 @@ def caches(
         The paper's by default.
     folder : path, optional
         Where the files lie while they are needed.
-    output : path, optional
-        JSON file to write.
-    console : rich.console.Console, optional
+    say : callable
+        Prints a line of progress.
 
     Returns
     -------
     dict
-        What the JSON file holds: ``machine``, ``raw_mb``, ``rows``, ``maps``.
+        ``raw_mb``, ``rows``, ``maps``.
     """
-    console = console or Console(width=None if sys.stdout.isatty() else 140)
     sizes = sizes or Sizes()
     rows = []
     for storage in storages:
@@ -122,17 +117,12 @@ def caches(
             count = samples if compression == COMPRESSION else others
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 rows.append(_time(Path(scratch), count, sizes, storage, compression))
-            console.print(f"{storage}, {compression}: {rows[-1].masks_mb:.2f} MB of masks a sample")
-    report = {
-        "machine": measure.machine("cpu"),
+            say(f"{storage}, {compression}: {rows[-1].masks_mb:.2f} MB of masks a sample")
+    return {
         "raw_mb": {name: array.nbytes / 1e6 for name, array in sample(0, sizes).items()},
         "rows": [asdict(row) for row in rows],
         "maps": [map_effect(index, sizes) for index in range(3)],
     }
-    _print(report, console)
-    if output is not None:
-        Path(output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return report
 
 
 def sample(index: int, sizes: Sizes) -> dict[str, np.ndarray]:
@@ -226,9 +216,8 @@ class _Clock:
         self.wall = self.cpu = 0.0
 
     def time(self, work) -> None:
-        before = measure.cpu_seconds()
-        self.wall += measure.seconds(work, "cpu")
-        self.cpu += measure.cpu_seconds() - before
+        wall, cpu = measure.spent(work, "cpu")
+        self.wall, self.cpu = self.wall + wall, self.cpu + cpu
 
 
 def map_effect(index: int, sizes: Sizes, prompts: int = 8) -> dict[str, float]:
@@ -265,7 +254,8 @@ def map_effect(index: int, sizes: Sizes, prompts: int = 8) -> dict[str, float]:
     }
 
 
-def _print(report: Mapping, console: Console) -> None:
+def tables(report: Mapping) -> Iterator[Table]:
+    """Lay out a report of `caches` for printing."""
     columns = {
         "storage": "storage",
         "compression": "compression",
@@ -279,6 +269,6 @@ def _print(report: Mapping, console: Console) -> None:
         "(cpu) ": "read_cpu_ms",
         "AVSS GB": "avss_gb",
     }
-    console.print(measure.table("Caches, a sample", columns, report["rows"]))
+    yield measure.table("Caches, a sample", columns, report["rows"])
     maps = {"arg-max changed": "changed", "largest difference": "largest", "mean difference": "mean"}
-    console.print(measure.table("Maps of uint8 against float16", maps, report["maps"]))
+    yield measure.table("Maps of uint8 against float16", maps, report["maps"])

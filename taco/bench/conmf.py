@@ -31,15 +31,13 @@ Notes, predictions and outcomes; newest last. CPU: 2 cores (EPYC, Zen 4), shared
 from __future__ import annotations
 
 import importlib.util
-import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import torch
-from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from taco.bench import gates, measure
@@ -120,8 +118,7 @@ def conmf(
     baseline_steps: int | None = None,
     ways: Sequence[str] | None = None,
     tokens: str | Path | None = None,
-    output: str | Path | None = None,
-    console: Console | None = None,
+    say: measure.Say = print,
 ) -> dict:
     """Time the solver, the plain and the K-fold expanded autograd versions in the same run, and check the fast ways.
 
@@ -151,16 +148,14 @@ def conmf(
         CUDA, none on a CPU unless given.
     tokens : path, optional
         A suite's results (``results/miniature``), whose features the ways are compared on too.
-    output : path, optional
-        JSON file to write.
-    console : rich.console.Console, optional
+    say : callable
+        Prints a line of progress.
 
     Returns
     -------
     dict
-        What the JSON file holds: ``machine``, ``ceilings``, ``rows``, ``ratios``, ``gates``.
+        ``ceilings``, ``rows``, ``ratios``, ``gates``.
     """
-    console = console or Console(width=None if sys.stdout.isatty() else 110)
     unknown = set(sizes) - set(SIZES)
     if unknown:
         raise ValueError(f"sizes: expected some of {', '.join(SIZES)}, found {', '.join(sorted(unknown))}")
@@ -184,20 +179,15 @@ def conmf(
             ]
         for n, batch, way in cases:
             rows.append(_time_solver(name, batch, n, run, way))
-            console.print(f"{name}, {batch} samples, {n} seeds, {way}: {rows[-1].pair_ms:.4g} ms a pair")
+            say(f"{name}, {batch} samples, {n} seeds, {way}: {rows[-1].pair_ms:.4g} ms a pair")
         if reference is not None:
             rows += [_time_reference(name, n, run, reference, wide) for n in seeds for wide in (False, True)]
-    report = {
-        "machine": measure.machine(device),
+    return {
         "ceilings": run.ceilings,
         "rows": [asdict(row) for row in rows],
         "ratios": _ratios(rows),
         "gates": _gates(ways, tokens, device),
     }
-    _print(report, console)
-    if output is not None:
-        Path(output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return report
 
 
 def _time_solver(name: str, samples: int, n_seeds: int, run: Run, way: str) -> Row:
@@ -325,10 +315,10 @@ def _reference() -> ModuleType:
     return module
 
 
-def _print(report: dict, console: Console) -> None:
-    """The tables of a report."""
+def tables(report: dict) -> Iterator[Table | str]:
+    """Lay out a report of `conmf` for printing."""
     ceilings = report["ceilings"]
-    console.print(
+    yield (
         f"ceilings measured: {ceilings['gflops']:.0f} GFLOP/s (float32 product), {ceilings['gbytes']:.0f} GB/s (copy)"
     )
     where = {"size": "size", "samples": "samples", "seeds": "seeds", "version": "version"}
@@ -341,10 +331,10 @@ def _print(report: dict, console: Console) -> None:
         "memory": "peak_over_tokens",
     }
     title = f"co-NMF, {STEPS} steps; shares of the ceilings; memory over tokens"
-    console.print(measure.table(title, columns, report["rows"]))
+    yield measure.table(title, columns, report["rows"])
     if report["ratios"]:
         columns = where | {"against": "against", "times": "times_faster", "by CPU": "times_faster_cpu"}
-        console.print(measure.table("times faster, same run", columns, report["ratios"]))
+        yield measure.table("times faster, same run", columns, report["ratios"])
     if report["gates"]:
         columns = {
             "tokens": "tokens",
@@ -353,4 +343,4 @@ def _print(report: dict, console: Console) -> None:
             "median": "objective_median",
         }
         columns |= {"k*": "k_star", "clear": "clear", "IoU": "iou", "passed": "passed"}
-        console.print(measure.table("float32 against float64 on the CPU", columns, report["gates"]))
+        yield measure.table("float32 against float64 on the CPU", columns, report["gates"])

@@ -7,12 +7,10 @@ take as long. Every time is of a device that has finished. Figures of past runs 
 from __future__ import annotations
 
 import json
-import logging
 import resource
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +19,20 @@ import pandas as pd
 import soundfile
 import torch
 from PIL import Image
-from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from taco import suites
 from taco.bench import measure
-from taco.bench.conmf import Size, problem
+from taco.bench.costs import PAPER_STEPS, WORDS, costs
+from taco.bench.measure import Spent, Stopwatch
+from taco.bench.problems import Size, problem
 from taco.cache.hdf5 import CacheWriter, open_cache
 from taco.conmf import CoNMF, Settings
 from taco.data import reading
 from taco.method import evaluate, features
 from taco.method.text import Labels
 from taco.models import clap, clip, fcclip
-
-log = logging.getLogger("taco")
 
 PIPELINE_NOTES = """\
 2 cores (EPYC) shared with a score of other processes, one thread, float32: processor time of one image or run, no GPU yet.
@@ -49,57 +47,6 @@ PIPELINE_NOTES = """\
   are read once for all runs of an image, 0.15 ms at its bandwidth, and once for each run of AVSS.
 """
 
-PAPER_SHARE = 0.20  # of co-NMF in a complete inference at 1,000 steps, as the paper says
-PAPER_STEPS = 1000
-WORDS = 527  # of the general bank
-
-
-@dataclass
-class Stage:
-    """Time of one stage, a unit (``image``, ``image and seed`` …); ``peak_gb`` is the GPU's memory, models included."""
-
-    stage: str
-    unit: str
-    ms: float
-    cpu_ms: float
-    per_second: float | None
-    peak_gb: float | None
-
-
-@dataclass
-class Stopwatch:
-    """Times stages, one after another, on one device."""
-
-    device: torch.device
-    stages: dict[str, Stage] = field(default_factory=dict)
-    say: Callable[[str], object] = log.info
-
-    def time(self, stage: str, work: Callable[[], Any], count: float, unit: str = "image") -> Any:
-        """Run ``work`` once, which handles ``count`` units; return what it returns."""
-        cuda = self.device.type == "cuda"
-        if cuda:
-            torch.cuda.reset_peak_memory_stats(self.device)
-        result: list[Any] = []
-        before = measure.cpu_seconds()
-        seconds = measure.seconds(lambda: result.append(work()), str(self.device))
-        cpu = measure.cpu_seconds() - before
-        peak = torch.cuda.max_memory_allocated(self.device) / 1e9 if cuda else None
-        self.note(stage, unit, seconds / count, cpu / count, peak)
-        return result[0]
-
-    def note(self, stage: str, unit: str, seconds: float, cpu: float, peak: float | None = None) -> None:
-        """Record a time measured elsewhere."""
-        # A difference of two times may come out below 0 where others use the machine.
-        seconds, cpu = max(seconds, 0.0), max(cpu, 0.0)
-        rate = 1 / seconds if seconds > 0 else None
-        self.stages[stage] = Stage(stage, unit, 1e3 * seconds, 1e3 * cpu, rate, peak)
-        self.say(f"{stage}: {1e3 * seconds:.4g} ms")
-
-    def ms(self, *stages: str) -> float:
-        """Sum of stages' times: of the clock on a GPU, of the processor elsewhere, which others may be using too."""
-        field = "ms" if self.device.type == "cuda" else "cpu_ms"
-        return sum(getattr(self.stages[stage], field) for stage in stages)
-
 
 def pipeline(
     config: Mapping[str, Any],
@@ -107,8 +54,7 @@ def pipeline(
     device: torch.device,
     samples: int | None = None,
     threads: int = 1,
-    output: Path | None = None,
-    console: Console | None = None,
+    say: measure.Say = print,
 ) -> dict:
     """Time every stage of a suite.
 
@@ -121,19 +67,18 @@ def pipeline(
         Images; by default four batches and a warm-up on CUDA, one image without one on a CPU.
     threads : int
         Of the job; all but one read files ahead.
-    output : path, optional
-        JSON file to write.
-    console : rich.console.Console, optional
+    say : callable
+        Prints a line of progress.
 
     Returns
     -------
     dict
-        What the JSON file holds: ``machine``, ``models``, ``stages``, ``costs``.
+        ``suite``, ``models`` (whose weights), ``samples``, ``threads`` of the job, ``peak_memory_gb`` of the process,
+        ``stages``, ``costs``.
     """
-    console = console or Console(width=None if sys.stdout.isatty() else 120)
     cuda, batch = device.type == "cuda", config["features"]["batch_size"]
     samples = samples or (4 * batch if cuda else 1)
-    watch = Stopwatch(device, say=console.print)
+    watch = Stopwatch(device, say=say)
     models, origin = load(config["models"], device)
     text = time_words(watch, models)
     with tempfile.TemporaryDirectory() as scratch:
@@ -148,19 +93,15 @@ def pipeline(
     time_solver(watch, config, columns)
     for task in ("s4", "avss"):
         time_scores(watch, config, task, sample, text, models)
-    report = {
-        "machine": measure.machine(str(device)) | {"threads": threads},
+    return {
         "suite": config["suite"],
         "models": origin,
         "samples": samples,
+        "threads": threads,
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "stages": [asdict(stage) for stage in watch.stages.values()],
         "costs": costs(watch, config),
     }
-    _print(report, console)
-    if output is not None:
-        Path(output).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return report
 
 
 def load(specs: Mapping[str, Mapping[str, Any]], device: torch.device) -> tuple[features.Models, str]:
@@ -345,7 +286,7 @@ def time_scores(
     scorer = evaluate.Scorer(how, few, constants, watch.device)
     truth = np.asarray(np.resize(sample.truth, (size, size)), dtype=np.int64 if task == "avss" else bool)
     repeats = 20 if watch.device.type == "cuda" else 2
-    found: dict[tuple[str, int], tuple[float, float]] = {}
+    found: dict[tuple[str, int], Spent] = {}
     for count in (1, 4):
         given = sample._replace(truth=truth, runs=[_run(sample, config, labels, count, watch.device)])
         works = {
@@ -353,12 +294,8 @@ def time_scores(
             "score": lambda given=given: list(scorer.scored(given, {}, "class")),
         }
         for name, work in works.items():
-            times = []
-            for _ in range(repeats):
-                before = measure.cpu_seconds()
-                wall = measure.seconds(work, str(watch.device))
-                times.append((wall, measure.cpu_seconds() - before))
-            found[name, count] = tuple(map(min, zip(*times, strict=True)))
+            times = [measure.spent(work, watch.device) for _ in range(repeats)]
+            found[name, count] = Spent(*map(min, zip(*times, strict=True)))
     added = {name: [(b - a) / 3 for a, b in zip(found[name, 1], found[name, 4])] for name in works}
     watch.note(
         f"decode {task}, image", "image", *(a - b for a, b in zip(found["decode", 1], added["decode"]))
@@ -382,36 +319,13 @@ def _run(
     return evaluate.Run("proposed", "general", range(count), *tensors)
 
 
-def costs(watch: Stopwatch, config: Mapping[str, Any]) -> dict[str, float]:
-    """Milliseconds an image: features, and one more seed, variant or bank; co-NMF's share of a one-seed inference."""
-    seeds, steps = len(config["seeds"]), config["solver"]["steps"]
-    first = f"co-NMF, {steps} steps, 1 seeds"
-    models = watch.ms("CLIP trunk", "proposals", "tokens, CLAP")
-    decode = watch.ms("decode s4, image", "decode s4, run")
-    rest = watch.ms("read, one process") + models + decode
-    short = watch.ms(f"co-NMF, {PAPER_STEPS} steps, 1 seeds")
-    answer = watch.ms("decode s4, run", "score s4, run")
-    variant = seeds * (watch.ms(f"co-NMF, {steps} steps, {seeds} seeds") + answer)
-    return {
-        "features_ms": models,
-        "features_per_second": 1e3 / models,
-        "one_seed_inference_ms": rest + watch.ms(first),
-        "conmf_share": watch.ms(first) / (rest + watch.ms(first)),
-        f"conmf_share_at_{PAPER_STEPS}_steps": short / (rest + short),
-        "conmf_share_of_the_paper": PAPER_SHARE,
-        "one_more_seed_ms": watch.ms(f"co-NMF, {steps} steps, {seeds} seeds") + answer,
-        f"one_more_variant_of_{seeds}_seeds_ms": variant,
-        f"one_more_bank_of_{WORDS}_words_s_once": watch.ms("text of a bank") * WORDS / 1e3,
-        f"one_more_bank_of_{seeds}_seeds_ms": variant,
-    }
-
-
-def _print(report: Mapping, console: Console) -> None:
+def tables(report: Mapping) -> Iterator[Table | str]:
+    """Lay out a report of `pipeline` for printing."""
     columns = {"stage": "stage", "unit": "unit", "ms": "ms", "cpu ms": "cpu_ms", "a second": "per_second"}
     columns |= {"GPU GB": "peak_gb"} if report["stages"][0]["peak_gb"] is not None else {}
     title = f"{report['suite']}: {report['models']}, {report['machine']['device']}"
-    console.print(measure.table(title, columns, report["stages"]))
+    yield measure.table(title, columns, report["stages"])
     rows = [{"what": name.replace("_", " "), "value": value} for name, value in report["costs"].items()]
     clock = "by the clock" if report["stages"][0]["peak_gb"] is not None else "in processor time"
-    console.print(measure.table(f"Costs, {clock}", {"what": "what", "value": "value"}, rows))
-    console.print(f"Peak memory of the process: {report['peak_memory_gb']:.2f} GB")
+    yield measure.table(f"Costs, {clock}", {"what": "what", "value": "value"}, rows)
+    yield f"Peak memory of the process: {report['peak_memory_gb']:.2f} GB"

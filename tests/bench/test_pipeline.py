@@ -1,7 +1,6 @@
-"""Pipeline benchmark: every stage has a time, and costs are sums of them. Nothing here asserts a time."""
+"""Pipeline benchmark: every stage has a time. Nothing here asserts one."""
 
 import copy
-import json
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,14 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def report(config, tmp_path_factory):
+def report(config):
     """A run on two images, with random weights in place of a file that is not there."""
     config = copy.deepcopy(config)
     config["models"]["fcclip"]["weights"] = "not/there.safetensors"
-    output = tmp_path_factory.mktemp("bench") / "report.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(pipeline, "WORDS", 40)
-        found = pipeline.pipeline(config, device=torch.device("cpu"), samples=2, threads=2, output=output)
-    assert json.loads(output.read_text()) == found
-    return found
+        return pipeline.pipeline(config, device=torch.device("cpu"), samples=2, threads=2)
 
 
 def test_every_stage_is_timed(report):
@@ -40,25 +36,15 @@ def test_every_stage_is_timed(report):
     assert report["models"] == "random weights" and report["samples"] == 2
 
 
+def test_tables_show_every_stage_and_cost(report):
+    stages, costs, memory = pipeline.tables({"machine": {"device": "here"}, **report})
+    assert stages.title == "miniature: random weights, here"
+    assert (stages.row_count, costs.row_count) == (len(report["stages"]), len(report["costs"]))
+    assert memory.startswith("Peak memory")
+
+
 def test_a_share_is_a_share(report):
     costs = report["costs"]
     assert (
         0 < costs["conmf_share"] < costs["conmf_share_at_1000_steps"] < 1
     )  # the miniature suite takes 300 steps
-
-
-def test_costs_are_sums_of_stages(config):
-    watch = pipeline.Stopwatch(torch.device("cpu"))
-    parts = {"read, one process": 1, "CLIP trunk": 2, "proposals": 3, "tokens, CLAP": 4, "text of a bank": 5}
-    parts |= {
-        f"co-NMF, {steps} steps, {seeds} seeds": 10 * seeds for steps in (300, 1000) for seeds in (1, 3)
-    }
-    parts |= {"decode s4, image": 6, "decode s4, run": 7, "score s4, run": 8}
-    for name, milliseconds in parts.items():
-        watch.note(name, "image", 99.0, milliseconds / 1e3)
-    costs = pipeline.costs(watch, config)
-    assert costs["features_ms"] == pytest.approx(9)
-    assert costs["one_seed_inference_ms"] == pytest.approx(1 + 9 + 13 + 10)
-    assert costs["conmf_share"] == pytest.approx(10 / 33)
-    assert costs["one_more_seed_ms"] == pytest.approx(30 + 15)
-    assert costs["one_more_variant_of_3_seeds_ms"] == pytest.approx(3 * 45)
