@@ -6,6 +6,7 @@ prompts, so every seed, variant and word bank costs a few small matrix products 
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,18 +152,8 @@ def load(spec: Mapping[str, Any], clip, device: str | torch.device = "cpu") -> "
     return FCCLIP(head.to(device), clip)
 
 
-class FCCLIP:
-    """Frozen FC-CLIP: `propose` once per image, module function `decode` per set of prompts.
-
-    Parameters
-    ----------
-    head : FCCLIPHead
-    clip : taco.models.clip.FrozenCLIP
-    """
-
-    def __init__(self, head: FCCLIPHead, clip):
-        self.head = head.eval().requires_grad_(False)
-        self.clip = clip
+class Proposer(ABC):
+    """A frozen FC-CLIP of any implementation: `propose` once per image, its module's `decode` per set of prompts."""
 
     @torch.no_grad()
     def propose(self, pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Proposals:
@@ -185,22 +176,46 @@ class FCCLIP:
         batch would be amplified, and a result may not depend on its neighbours.
         """
         geometry = geometry_of(pyramid, sizes)
-        rows = [self._propose_one({k: v[i : i + 1] for k, v in pyramid.items()}) for i in range(len(sizes))]
-        return Proposals(*(torch.cat(column) for column in zip(*rows, strict=True)), geometry)
-
-    def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        pyramid = {name: value.float() for name, value in pyramid.items()}
         # In float32 even under a caller's autocast: the decoder thresholds its masks, and its position
         # embeddings are computed in the input's type.
-        with torch.autocast(self.clip.device.type, enabled=False):
-            # The decoder draws a layer-drop number from the global generator even in evaluation.
-            with torch.random.fork_rng(devices=[]):
-                masks, class_embeddings = self.head(pyramid)
-            pooled = self.clip.project(mask_pooling(pyramid["dense"], masks[-1]))
+        with torch.autocast(pyramid["dense"].device.type, enabled=False):
+            rows = [
+                self._propose_one({name: value[i : i + 1].float() for name, value in pyramid.items()})
+                for i in range(len(sizes))
+            ]
+        return Proposals(*(torch.cat(column) for column in zip(*rows, strict=True)), geometry)
+
+    @abstractmethod
+    def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Masks, class embeddings and pooled features of the one image of a float32 pyramid."""
+
+    @abstractmethod
+    def constants(self) -> dict[str, Tensor]:
+        """``void_embedding`` [D] and ``fcclip_logit_scale`` (at most 100), all that `decode` needs beside proposals."""
+
+
+class FCCLIP(Proposer):
+    """FC-CLIP of transformers' classes, frozen.
+
+    Parameters
+    ----------
+    head : FCCLIPHead
+    clip : taco.models.clip.FrozenCLIP
+    """
+
+    def __init__(self, head: FCCLIPHead, clip):
+        self.head = head.eval().requires_grad_(False)
+        self.clip = clip
+
+    def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        # The decoder draws a layer-drop number from the global generator even in evaluation.
+        with torch.random.fork_rng(devices=[]):
+            masks, class_embeddings = self.head(pyramid)
+        pooled = self.clip.project(mask_pooling(pyramid["dense"], masks[-1]))
         return masks[-1], class_embeddings, pooled
 
     def constants(self) -> dict[str, Tensor]:
-        """``void_embedding`` [D] and ``fcclip_logit_scale`` (at most 100), all that `decode` needs beside proposals."""
+        """See `Proposer.constants`."""
         return {
             "void_embedding": self.head.void_embedding.weight[0].clone(),
             "fcclip_logit_scale": self.head.logit_scale.exp().clamp(max=100.0),
@@ -308,14 +323,21 @@ def best_of_group(logits: Tensor, groups: Tensor) -> Tensor:
     -------
     float32 [..., G]
     """
-    count = int(groups.max()) + 1
-    if groups.shape != logits.shape[-1:] or len(groups.unique()) != count or int(groups.min()) < 0:
+    classes = len(prompts_of_each(groups, logits.shape[-1]))
+    empty = logits.new_full((*logits.shape[:-1], classes), -torch.inf)
+    return empty.scatter_reduce(-1, groups.expand(logits.shape), logits, "amax")
+
+
+def prompts_of_each(groups: Tensor, prompts: int) -> list[int]:
+    """Count the prompts of each class; raise unless ``groups`` gives each of them one of G classes, none empty."""
+    whole = groups.shape == (prompts,) and int(groups.min()) >= 0
+    counts = groups.bincount().tolist() if whole else [0]
+    if 0 in counts:
         raise ValueError(
-            f"groups: expected a class 0 .. G - 1 for each of {logits.shape[-1]} prompts, every class with at "
+            f"groups: expected a class 0 .. G - 1 for each of {prompts} prompts, every class with at "
             f"least one; found {groups.tolist()}"
         )
-    empty = logits.new_full((*logits.shape[:-1], count), -torch.inf)
-    return empty.scatter_reduce(-1, groups.expand(logits.shape), logits, "amax")
+    return counts
 
 
 def decode(proposals: Proposals, prompts: Tensor, **ensemble: Any) -> Tensor:
@@ -334,17 +356,14 @@ def decode(proposals: Proposals, prompts: Tensor, **ensemble: Any) -> Tensor:
     float32 [P, G, H, W]
         ``Σ_q p[q, k] · sigmoid(mask_q)``, masks upsampled bilinearly to the padded input and cropped.
     """
-    if len(proposals.geometry) != 1:
-        raise ValueError(
-            f"decode: expected the proposals of one image, found {len(proposals.geometry)} images"
-        )
+    masks = soft_masks(proposals)
     classes = classify(proposals.class_embeddings[0], proposals.pooled[0], prompts, **ensemble)
-    return torch.einsum("pqk,qhw->pkhw", classes, soft_masks(proposals))
+    return torch.einsum("pqk,qhw->pkhw", classes, masks)
 
 
 def soft_masks(proposals: Proposals) -> Tensor:
     """Masks of one image's proposals at full size, float32 [Q, H, W] in 0..1."""
-    padded_height, padded_width, height, width = proposals.geometry[0]
+    padded_height, padded_width, height, width = frame_of(proposals)
     full = F.interpolate(
         proposals.masks,
         (padded_height, padded_width),
@@ -352,3 +371,12 @@ def soft_masks(proposals: Proposals) -> Tensor:
         align_corners=False,
     )
     return full[0, :, :height, :width].sigmoid()
+
+
+def frame_of(proposals: Proposals) -> tuple[int, int, int, int]:
+    """Geometry of the one image of proposals; raises unless they are of one."""
+    if len(proposals.geometry) != 1:
+        raise ValueError(
+            f"decode: expected the proposals of one image, found {len(proposals.geometry)} images"
+        )
+    return proposals.geometry[0]

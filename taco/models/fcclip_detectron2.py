@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from taco.models.backends import ENVIRONMENT, SOURCE, BackendError, require
 from taco.models.clip import PADDING_MULTIPLE, PIXEL_MEAN, PIXEL_STD
-from taco.models.fcclip import Proposals, geometry_of
+from taco.models.fcclip import Proposals, Proposer, frame_of, prompts_of_each
 from taco.models.fcclip_weights import NOT_OURS, TOWER, check_tower, to_official
 from taco.models.weights import WeightsError, check_state, read_state
 
@@ -179,7 +179,7 @@ def _named_officially(path: str | Path, expected: Mapping[str, Tensor]) -> dict[
         raise WeightsError(f"{path}: {error.args[0]}") from None
 
 
-class OfficialFCCLIP:
+class OfficialFCCLIP(Proposer):
     """The official model as `taco.models.fcclip.FCCLIP`; the module's `decode` is its second call.
 
     Parameters
@@ -193,35 +193,26 @@ class OfficialFCCLIP:
         self.model = model.eval().requires_grad_(False)
         self.clip = clip
 
-    @torch.no_grad()
-    def propose(self, pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Proposals:
-        """Segment everything, without names; see `taco.models.fcclip.FCCLIP.propose`. Images run one by one."""
-        geometry = geometry_of(pyramid, sizes)
-        rows = [self._propose_one({k: v[i : i + 1] for k, v in pyramid.items()}) for i in range(len(sizes))]
-        return Proposals(*(torch.cat(column) for column in zip(*rows, strict=True)), geometry)
-
     def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         predictor, found = self.model.sem_seg_head.predictor, []
         # Any classes do: the embeddings that meet them are what is wanted.
         void = F.normalize(self.model.void_embedding.weight, dim=-1).expand(2, -1)
-        features = {name: value.float() for name, value in pyramid.items()}
-        dense = features.pop("dense")
+        features = {name: value for name, value in pyramid.items() if name != "dense"}
         hook = predictor.class_embed.register_forward_hook(
             lambda module, inputs, output: found.append(output)
         )
         try:
-            with torch.autocast(dense.device.type, enabled=False):
-                masks = self.model.sem_seg_head({**features, "text_classifier": void, "num_templates": [1]})[
-                    "pred_masks"
-                ]
-                small = F.interpolate(masks, size=dense.shape[-2:], mode="bilinear", align_corners=False)
-                pooled = self.model.mask_pooling(dense, small)
-                return masks, found[-1], self.model.backbone.visual_prediction_forward(pooled)
+            classes = {"text_classifier": void, "num_templates": [1]}
+            masks = self.model.sem_seg_head({**features, **classes})["pred_masks"]
         finally:
             hook.remove()
+        dense = pyramid["dense"]
+        small = F.interpolate(masks, size=dense.shape[-2:], mode="bilinear", align_corners=False)
+        pooled = self.model.mask_pooling(dense, small)
+        return masks, found[-1], self.model.backbone.visual_prediction_forward(pooled)
 
     def constants(self) -> dict[str, Tensor]:
-        """See `taco.models.fcclip.FCCLIP.constants`."""
+        """See `taco.models.fcclip.Proposer.constants`."""
         return {
             "void_embedding": self.model.void_embedding.weight[0].clone(),
             "fcclip_logit_scale": self.model.sem_seg_head.predictor.logit_scale.exp().clamp(max=100.0),
@@ -248,13 +239,9 @@ def decode(
     The official model runs from its own ``forward``, set by set, on a backbone and a head that return the
     proposals. It multiplies probabilities, not their logarithms: where one underflows its map is NaN.
     """
-    if len(proposals.geometry) != 1:
-        raise ValueError(
-            f"decode: expected the proposals of one image, found {len(proposals.geometry)} images"
-        )
-    padded_height, padded_width, height, width = proposals.geometry[0]
+    padded_height, padded_width, height, width = frame_of(proposals)
     groups = torch.arange(prompts.shape[1]) if groups is None else groups.cpu()
-    counts = groups.bincount().tolist()
+    counts = prompts_of_each(groups, prompts.shape[1])
     backbone, head = _ReplayedBackbone(proposals, clip_scale), _ReplayedHead(proposals, fcclip_scale)
     model = _assemble(backbone, head).to(prompts.device)
     model.size_divisibility = 0  # the image stands in for its padded frame

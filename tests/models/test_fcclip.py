@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import taco.models.clip
 import taco.models.fcclip
+import taco.models.fcclip_detectron2
 import taco.models.fcclip_weights
 from taco.models.weights import WeightsError
 
@@ -398,10 +399,12 @@ def test_synonyms_count_by_their_best(embeddings):
     torch.testing.assert_close(twice, alone)
 
 
-@pytest.mark.parametrize("groups", [[0, 1], [0, 2, 2], [0, -1, 1], [0, 0, 0, 0]])
-def test_groups_must_number_every_prompt(embeddings, groups):
+@pytest.mark.parametrize("decoder", [taco.models.fcclip, taco.models.fcclip_detectron2])
+@pytest.mark.parametrize("groups", [[0, 1], [0, 2, 2], [0, -1, 1], [0, 0, 0, 0], [[0, 1, 2]]])
+def test_groups_must_number_every_prompt(proposals, decoder, groups):
+    prompts, settings = draw(1, 3, 128), ensemble(void=draw(128))
     with pytest.raises(ValueError, match="groups: expected a class 0"):
-        taco.models.fcclip.classify(*embeddings, draw(1, 3, WIDTH), **ensemble(), groups=torch.tensor(groups))
+        decoder.decode(one(proposals, 0), prompts, **settings, groups=torch.tensor(groups))
 
 
 def test_defaults_are_the_authors(embeddings):
@@ -464,9 +467,10 @@ def test_map_sums_masks_by_class_probability(proposals):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_decoding_takes_one_image(proposals):
+@pytest.mark.parametrize("decoder", [taco.models.fcclip, taco.models.fcclip_detectron2])
+def test_decoding_takes_one_image(proposals, decoder):
     with pytest.raises(ValueError, match="one image, found 3 images"):
-        taco.models.fcclip.decode(proposals, draw(1, 2, 128), **ensemble(void=draw(128)))
+        decoder.decode(proposals, draw(1, 2, 128), **ensemble(void=draw(128)))
 
 
 def test_masks_are_upsampled_from_pixel_centres_and_cropped():
