@@ -17,6 +17,20 @@ window.addEventListener("error", (event) => checkErrors.push(String(event.messag
 window.addEventListener("unhandledrejection", (event) => checkErrors.push(String(event.reason)));
 console.error = (...words) => checkErrors.push(words.join(" "));
 </script>"""
+# For the checks: whether a picture has loaded and shows more than one colour.
+VARIES = """
+async function varies(picture) {
+  picture.loading = "eager";
+  if (!picture.complete) await new Promise((done) => { picture.onload = picture.onerror = done; });
+  if (!picture.naturalWidth) return false;
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+  const context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0);
+  const pixels = new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+  return pixels.some((pixel) => pixel !== pixels[0]);
+}
+"""
 REPORT = """<script>
 window.addEventListener("load", async () => {
   let result;

@@ -9,22 +9,12 @@ from pathlib import Path
 
 import browser
 
-PICTURES = """
+PICTURES = (
+    browser.VARIES
+    + """
 const pictures = [...document.images];
 const dull = [];
-for (const picture of pictures) {
-  picture.loading = "eager";
-  if (!picture.complete) await new Promise((done) => { picture.onload = picture.onerror = done; });
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [picture.naturalWidth || 1, picture.naturalHeight || 1];
-  const context = canvas.getContext("2d");
-  if (picture.naturalWidth) context.drawImage(picture, 0, 0);
-  const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
-  const first = data.slice(0, 3).join();
-  let varies = false;
-  for (let i = 4; i < data.length && !varies; i += 4) varies = data.slice(i, i + 3).join() !== first;
-  if (!(picture.naturalWidth > 0 && varies)) dull.push(picture.src);
-}
+for (const picture of pictures) if (!(await varies(picture))) dull.push(picture.src);
 const players = [...document.querySelectorAll("audio")];
 const lengths = [];
 for (const player of players) {
@@ -39,6 +29,7 @@ for (const player of players) {
   lengths.push(playable ? header.getUint32(40, true) / header.getUint32(28, true) : 0);
 }
 """
+)
 SORTING = """
 const values = (column, shown) => [...document.querySelectorAll("#samples tbody tr")]
   .filter((row) => !row.hidden).map((row) => row.cells[column].dataset.value);
