@@ -187,6 +187,11 @@ def _semantic(group, task):
 # ---------------------------------------------------------------------------------------- over seeds
 
 
+def population_std(values):
+    """Standard deviation of a Series of one value for each seed, with divisor n; NaN for a single value."""
+    return values.std(ddof=0) if len(values) > 1 else np.nan
+
+
 def over_seeds(values):
     """Mean and population standard deviation (divisor n) over seeds.
 
@@ -208,7 +213,7 @@ def over_seeds(values):
     groups = values.groupby([*CELL, "metric"], sort=False)
     result = groups.agg(
         mean=("value", "mean"),
-        std=("value", lambda x: x.std(ddof=0) if len(x) > 1 else np.nan),
+        std=("value", population_std),
         n_seeds=("value", "size"),
         n_samples=("n_samples", "first"),
     )

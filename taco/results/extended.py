@@ -12,7 +12,7 @@ import pandas as pd
 
 from taco import metrics
 from taco.metrics.tasks import TASKS
-from taco.results.aggregate import ENTRIES, label_range, stack, written
+from taco.results.aggregate import ENTRIES, label_range, population_std, stack, written
 from taco.results.score_files import CELL, AggregateError
 
 BY_IMAGE = "IoU by image"
@@ -145,7 +145,7 @@ def over_seeds(values):
     result = groups.agg(
         threshold=("threshold", "mean"),
         mean=("value", "mean"),
-        std=("value", lambda x: x.std(ddof=0) if len(x) > 1 else np.nan),
+        std=("value", population_std),
         n_seeds=("value", "size"),
         n_samples=("n_samples", "first"),
     )

@@ -14,7 +14,7 @@ import pandas as pd
 
 from taco import metrics
 from taco.metrics.tasks import TASKS
-from taco.results.aggregate import stack
+from taco.results.aggregate import population_std, stack
 
 OFF_SCREEN, SILENCE, NOISE, NO_SOURCE = "off-screen sound", "silence", "noise", "frames without a source"
 EXCHANGED = {OFF_SCREEN: "shuffled audio", SILENCE: "silence", NOISE: "noise"}
@@ -178,7 +178,7 @@ def table(values, suite):
         values.groupby(keys, sort=False)
         .agg(
             mean=("value", "mean"),
-            std=("value", lambda x: x.std(ddof=0) if len(x) > 1 else np.nan),
+            std=("value", population_std),
             n_seeds=("value", "size"),
             n_positive=("n_positive", "first"),
             n_negative=("n_negative", "first"),

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from taco.metrics.tasks import TASKS
+from taco.results.aggregate import population_std
 from taco.results.pages import Grid, Page
 from taco.results.tables import number, suite_title
 
@@ -99,7 +100,7 @@ def table(values: pd.DataFrame, own: Mapping[str, float], suite: str, split: str
     keys = ["dataset", "metric", "parameter", "setting"]
     frame = values.groupby(keys, sort=False).agg(
         mean=("value", lambda x: 100 * x.mean()),
-        std=("value", lambda x: 100 * x.std(ddof=0)),
+        std=("value", lambda x: 100 * population_std(x)),
         n_seeds=("value", "size"),
         n_samples=("n_samples", "first"),
     )

@@ -63,6 +63,13 @@ def test_the_table_is_mean_and_population_std_of_each_tasks_metric():
     }
 
 
+def test_one_seed_has_no_std():
+    values = values_of().query("seed == 0")
+    frame = sensitivity.table(values, SOLVER, "miniature-val", "val")
+    assert frame["std"].isna().all() and set(frame["n_seeds"]) == {1}
+    assert "±" not in sensitivity.page(frame, "miniature-val").markdown().split("Percent;")[0]
+
+
 def test_the_page_names_suite_split_and_own_values():
     frame = sensitivity.table(values_of(), SOLVER, "miniature-val", "val")
     page = sensitivity.page(frame, "miniature-val")
