@@ -21,7 +21,6 @@ from torch.nn import functional as F
 
 import taco.models.clap
 from taco.data.media import fit_window, read_sound
-from taco.miniature.training import write_tokenizer
 from taco.models.weights import WeightsError
 
 MINIATURE = "config/models/miniature_clap.json"
@@ -167,13 +166,6 @@ def test_paper_configuration_names_these_settings(full_size):
 
 
 # ---------------------------------------------------------------- miniature size
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -12,32 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import taco.models.clip
-from taco.miniature.training import write_tokenizer
 from taco.models.weights import WeightsError
 
 MINIATURE = "config/models/miniature_clip.json"
-
-
-def shake(model, seed=0):
-    """Make an untrained model's output depend on every parameter; library inits hold zeros and ones."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return model
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def clip(tokenizer):
-    model = shake(taco.models.clip.build(MINIATURE))
-    return taco.models.clip.FrozenCLIP(model, taco.models.clip.load_tokenizer(MINIATURE, tokenizer), 124)
 
 
 @pytest.fixture(scope="module")

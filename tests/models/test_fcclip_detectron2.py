@@ -8,30 +8,22 @@ records it anew.
 
 import importlib
 import json
-import math
 import os
-import sys
-import zlib
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
-from torch import nn
+from seeded import ours_like, seeded, seeded_pyramid, seeded_state, seeded_tower, uniform
 from torch.nn import functional as F
 
 import taco.method.features
 import taco.models.clip
 import taco.models.fcclip
-from taco import suites
 from taco.models import backends, fcclip_detectron2
 from taco.models.fcclip_weights import TOWER, from_official
 from taco.models.weights import WeightsError
-from taco.staging import doctor
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIATURE = "config/models/miniature_fcclip.json"
@@ -46,76 +38,6 @@ needs_official = pytest.mark.skipif(
 )
 COUNTS, OVERLAP = [2, 1, 3], [True, False, False]
 """Synonyms of each of three classes, and which of these lie in the training vocabulary."""
-
-
-# ---------------------------------------------------------------- weights that follow from their names
-
-
-def uniform(name, shape):
-    """Numbers of mean 0 and deviation 1 that depend on the name alone."""
-    values = np.random.default_rng(zlib.crc32(name.encode())).random(tuple(shape), dtype=np.float32)
-    return torch.from_numpy(np.asarray((values - np.float32(0.5)) * np.float32(math.sqrt(12))))
-
-
-def seeded(name, shape):
-    """A tensor of a model from its official name, scaled so that signals keep their size through the layers."""
-    values, kind = uniform(name, shape), name.rsplit(".", 1)[-1]
-    if name.endswith("logit_scale"):
-        return 4 + 0.1 * values
-    if kind == "gamma":
-        return 0.3 + 0.05 * values
-    if "embed.weight" in name or "query_feat" in name or kind == "level_embed" or "void" in name:
-        return values
-    if len(shape) > 1:
-        # Branches that join a residual stream weigh less than it, or all queries would end up alike.
-        share = 0.3 if "out_proj" in name or "output_proj" in name or "linear2" in name else 1.0
-        return share * values / math.sqrt(math.prod(shape[1:]))
-    return 1 + 0.1 * values if kind == "weight" else 0.05 * values
-
-
-def seeded_state(shapes):
-    return {name: seeded(name, shape) for name, shape in shapes.items()}
-
-
-def seeded_tower(stages=True):
-    """The paper's CLIP without its text half; without its stages too, what follows them is left."""
-    with torch.device("meta"):
-        model = open_clip.create_model("convnext_large_d_320", pretrained=None, device="meta").eval()
-    visual = model.visual
-    parts = (
-        [("visual", visual)]
-        if stages
-        else [("visual.trunk.head", visual.trunk.head), ("visual.head", visual.head)]
-    )
-    for place, part in parts:
-        part.to_empty(device="cpu")
-        part.load_state_dict(
-            {key: seeded(f"{TOWER}{place}.{key}", value.shape) for key, value in part.state_dict().items()}
-        )
-    model.logit_scale = nn.Parameter(seeded(f"{TOWER}logit_scale", ()))
-    clip = taco.models.clip.FrozenCLIP(model, None, 764)
-    clip.device = torch.device("cpu")
-    return clip
-
-
-def seeded_pyramid(padded, channels):
-    """Features of a padded image as they could come from a tower."""
-    names = ["res2", "res3", "res4", "res5", "dense"]
-    shapes = [
-        (1, width, *(side // stride for side in padded)) for width, stride in zip(channels, (4, 8, 16, 32))
-    ]
-    return {
-        name: uniform(f"features {name}", shape)
-        for name, shape in zip(names, [*shapes, shapes[-1]], strict=True)
-    }
-
-
-def ours_like(state, architecture, clip):
-    """Our FC-CLIP with an official state dict's tensors, every name mapped."""
-    with torch.device("meta"):  # no drawing of weights that are replaced
-        head = taco.models.fcclip.build(architecture, clip)
-    head.load_state_dict(from_official(state), assign=True)
-    return taco.models.fcclip.FCCLIP(head, clip)
 
 
 # ---------------------------------------------------------------- every intermediate of both
@@ -365,62 +287,6 @@ def test_official_backend_reads_both_kinds_of_file_strictly(miniature, miniature
         torch.save(changed, spec["weights"])
         with pytest.raises(WeightsError, match=message):
             fcclip_detectron2.load(spec, miniature_clip)
-
-
-# ---------------------------------------------------------------- without it
-
-
-def test_what_is_missing_is_said_before_any_work(monkeypatch, tmp_path):
-    """Not even the weight files are looked for."""
-    monkeypatch.setitem(sys.modules, "detectron2", None)
-    monkeypatch.delenv(backends.SOURCE, raising=False)
-    module, source = map(str, backends.missing())
-    assert "detectron2 at 02b5c4e295" in module and "envs/detectron2.yaml" in module
-    assert "FCCLIP_SRC" in source and "fc-clip at 2b0bbe2130" in source
-    models = {
-        name: {"weights": tmp_path / "none", "backend": "detectron2"} for name in ("clip", "clap", "fcclip")
-    }
-    expected = r"lacks the module detectron2.*FCCLIP_SRC.*The backend transformers needs neither"
-    with pytest.raises(backends.BackendError, match=expected):
-        taco.method.features.load_models(models, torch.device("cpu"))
-
-    monkeypatch.setenv(backends.SOURCE, str(tmp_path))
-    assert "fcclip/fcclip.py in the folder" in backends.missing()[-1].what
-    (tmp_path / "fcclip").mkdir()
-    (tmp_path / "fcclip/fcclip.py").touch()
-    assert len(backends.missing()) == 1
-    module = type(sys)("detectron2")
-    module.__spec__ = ModuleSpec("detectron2", None)
-    monkeypatch.setitem(sys.modules, "detectron2", module)
-    assert backends.missing() == []
-
-
-def test_doctor_says_what_the_backend_lacks(monkeypatch):
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    monkeypatch.setitem(sys.modules, "detectron2", None)
-    monkeypatch.delenv(backends.SOURCE, raising=False)
-
-    def findings():
-        return [f for f in doctor.examine(config, quick=True) if f.need == "models.fcclip.backend"]
-
-    assert findings() == []
-    config["models"]["fcclip"]["backend"] = "detectron2"
-    suites.check(config, ROOT / "config/schemas/config.schema.yaml")
-    module, source = findings()
-    assert (module.status, module.place) == (doctor.MISSING, "the module detectron2")
-    assert "envs/detectron2.yaml" in module.step and "2b0bbe2130" in source.step
-    monkeypatch.setattr(backends, "missing", list)
-    assert [finding.status for finding in findings()] == [doctor.PRESENT]
-
-
-def test_environment_holds_the_projects_own_and_names_the_commits():
-    def pins(name):
-        environment = yaml.safe_load((ROOT / "envs" / name).read_text(encoding="utf-8"))
-        return set(next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict)))
-
-    assert pins("taco.yaml") < pins("detectron2.yaml")
-    text = (ROOT / backends.ENVIRONMENT).read_text(encoding="utf-8")
-    assert all(commit in text for commit in backends.COMMITS.values())
 
 
 # ---------------------------------------------------------------- a slice of the official output

@@ -1,9 +1,6 @@
 """Tables: every number in its place, in percent, and no suite taken for the paper."""
 
 import io
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,52 +8,9 @@ import pandas as pd
 import pytest
 
 from taco.metrics.tasks import TASKS
-from taco.results import pages, printing, tables
+from taco.results import tables
 
 REPORTED = Path(__file__).parents[2] / "config" / "reported.yaml"
-METRICS = {
-    "binary": ("mask-IoU", "F"),
-    "pooled": ("mask-IoU", "F", "mIoU", "mAP"),
-    "semantic": ("mIoU", "F", "mIoU (corrected)", "F (corrected)"),
-}
-RUNS = [  # method, variant, word banks, seeds
-    *[("TACO", variant, ("general", "specific"), 3) for variant in ("proposed", "no-min", "shuffled audio")],
-    *[("TACO", variant, ("general", "specific"), 3) for variant in ("w/o component", "w/o penalty")],
-    *[("U only", variant, ("general", "specific"), 3) for variant in ("proposed", "shuffled audio")],
-    *[(method, "list", ("specific",), 1) for method in ("A-FC-CLIP", "A⁺-FC-CLIP")],
-    ("A-FC-CLIP", "single", ("specific",), 1),
-    *[(method, "control", ("none",), 1) for method in ("whole image", "random mask", "oracle mask")],
-]
-
-
-@pytest.fixture
-def aggregates():
-    """Every cell that a suite scores, each with a value of its own."""
-    rng = np.random.default_rng(0)
-    records = [
-        {
-            "task": task,
-            "dataset": "ade" if task.startswith("ade") else task,
-            "method": method,
-            "variant": variant,
-            "word_bank": bank,
-            "metric": metric,
-            "mean": rng.random(),
-            "std": rng.random() / 50 if seeds > 1 else np.nan,
-            "n_seeds": seeds,
-            "n_samples": 100 + len(task),
-        }
-        for method, variant, banks, seeds in RUNS
-        for bank in banks
-        for task in TASKS
-        for metric in METRICS[TASKS[task].kind]
-    ]
-    return pd.DataFrame(records)
-
-
-@pytest.fixture(scope="module")
-def reported():
-    return tables.load_reported(REPORTED)
 
 
 def cell_of(frame, **names):
@@ -64,12 +18,6 @@ def cell_of(frame, **names):
         frame = frame[frame[name] == value]
     assert len(frame) == 1
     return frame.iloc[0]
-
-
-def grid_of(markdown):
-    """Lines of the Markdown tables: lists of stripped cells."""
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    return [[cell.strip().replace("**", "") for cell in line.strip("|").split("|")] for line in lines]
 
 
 # ------------------------------------------------------------------------------- numbers of others
@@ -251,67 +199,6 @@ def test_a_control_under_two_banks_is_refused(aggregates):
         tables.build(pd.concat([aggregates, twice]), tables.SPECS["table2"], None, "miniature")
 
 
-# ----------------------------------------------------------------------------------------- Markdown
-
-
-@pytest.mark.parametrize("name", tables.SPECS)
-def test_markdown_carries_suite_and_every_number(name, aggregates):
-    frame = tables.build(aggregates, tables.SPECS[name], None, "miniature")
-    text = printing.table_page(frame, "miniature").markdown()
-    assert "miniature suite: a generated world with small models; not the paper's result" in text
-    cells = [cell for line in grid_of(text) for cell in line]
-    for row in frame.to_dict("records"):
-        assert f"{row['mean']:.2f}" + ("" if np.isnan(row["std"]) else f" ± {row['std']:.2f}") in cells
-    assert "S4 102" in text or name in ("table3", "table5")
-    assert "(…)" not in text
-
-
-def test_markdown_of_the_paper_suite_shows_both_other_numbers(aggregates, reported):
-    frame = tables.build(aggregates, tables.SPECS["table2"], reported, "paper")
-    text = printing.table_page(frame, "paper", reported.notes["table2"]).markdown()
-    head, *lines = grid_of(text)
-    by_name = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
-    ours = tables.number(
-        *cell_of(frame, dataset="MS3", method="TACO", variant="proposed", metric="F")[["mean", "std"]]
-    )
-    cell = cell_of(frame, dataset="MS3", method="TACO", variant="proposed", metric="F")
-    assert by_name["TACO"]["MS3 F"] == (
-        f"{ours} (58.11 ± 2.95) [47.50 ± 0.95] Δ {(cell['mean'] - 47.5) / 1.9:+.2f}"
-    )
-    assert "(71.50 ± 0.20) Δ" in by_name["TACO"]["S4 F"]  # the release agrees: not repeated
-    assert by_name["SLAVC"]["S4 mask-IoU"] == "(28.10)"
-    assert by_name["Alignment"]["MS3 F"] == ""
-    assert by_name["U only"]["S4 mask-IoU"].split(" Δ")[0].endswith("[29.68 ± 0.16]")
-    assert "50.45 ± 3.12 in Table 4" in text
-    assert "miniature" not in text
-
-
-def test_markdown_separates_what_only_bounds(aggregates):
-    text = printing.table_page(
-        tables.build(aggregates, tables.SPECS["table2"], None, "test"), "test"
-    ).markdown()
-    above, below = text.split("For comparison")
-    assert [line[0] for line in grid_of(above)[2:]] == ["A-FC-CLIP", "TACO"]
-    assert [line[0] for line in grid_of(below)[2:]][:3] == [
-        "U only",
-        "TACO, shuffled audio",
-        "U only, shuffled audio",
-    ]
-    assert "test suite: not the paper's result" in text
-
-
-def test_table_4_has_a_line_for_each_bank(aggregates):
-    text = printing.table_page(
-        tables.build(aggregates, tables.SPECS["table4"], None, "test"), "test"
-    ).markdown()
-    assert [line[:2] for line in grid_of(text)[2:6]] == [
-        ["U only", "general"],
-        ["U only", "specific"],
-        ["TACO", "specific"],
-        ["TACO", "general"],
-    ]
-
-
 @pytest.mark.parametrize(
     ("mean", "std", "text"),
     [(64.035, 0.25, "64.03 ± 0.25"), (5, np.nan, "5.00"), (np.nan, np.nan, ""), (0, 0, "0.00 ± 0.00")],
@@ -323,34 +210,6 @@ def test_numbers_have_two_decimals(mean, std, text):
 # ---------------------------------------------------------------------------------------- intervals
 
 
-@pytest.fixture
-def compared():
-    record = {
-        "task": "s4",
-        "metric": "mask-IoU",
-        "method_a": "TACO",
-        "variant_a": "proposed",
-        "word_bank_a": "general",
-        "method_b": "TACO",
-        "variant_b": "shuffled audio",
-        "word_bank_b": "general",
-        "mean_a": 0.6,
-        "mean_b": 0.45,
-        "difference": 0.15,
-        "low": 0.1,
-        "high": 0.2,
-        "p_value": 0.0001,
-        "n_clips": 40,
-        "n_samples": 200,
-        "n_seeds_a": 3,
-        "n_seeds_b": 3,
-        "draws": 10000,
-    }
-    return pd.DataFrame(
-        [record, record | {"task": "ade_sp", "low": -0.01}, record | {"low": -0.2, "high": -0.1}]
-    )
-
-
 def test_intervals_are_in_points_and_say_whether_they_exclude_zero(compared):
     before = compared.copy()
     frame = tables.intervals(compared, "miniature")
@@ -359,89 +218,3 @@ def test_intervals_are_in_points_and_say_whether_they_exclude_zero(compared):
     assert frame["excludes_zero"].tolist() == [True, False, True]
     assert frame.loc[0, ["difference", "low", "high"]].tolist() == pytest.approx([15, 10, 20])
     assert set(frame["source"]) == {"measured: miniature suite"}
-
-
-def test_intervals_read_well(compared):
-    text = printing.intervals_page(tables.intervals(compared, "miniature"), "miniature").markdown()
-    head, _, first, second, _ = grid_of(text)
-    line = dict(zip(head, first, strict=True))
-    assert line["B"] == "TACO, shuffled audio (general)"
-    assert (line["A − B"], line["95 % interval"], line["excludes 0"]) == ("+15.00", "[+10.00, +20.00]", "yes")
-    assert dict(zip(head, second, strict=True))["excludes 0"] == "no"
-    assert line["p"] == "< 0.001"
-    assert "miniature suite" in text and "10,000 draws" in text
-
-
-# ------------------------------------------------------------------------------------------- LaTeX
-
-
-def tabular_of(latex):
-    """Rows of the tabular without its rules: lists of stripped cells, bold marked by **."""
-    body = latex.split("\\begin{tabular}")[1].split("\\end{tabular}")[0]
-    rows = [line.strip() for line in body.splitlines() if line.rstrip().endswith("\\\\")]
-    rows = [re.sub(r"\\textbf\{(.*?)\}", r"**\1**", row.removesuffix("\\\\")) for row in rows]
-    return [[cell.strip() for cell in row.split(" & ")] for row in rows]
-
-
-@pytest.mark.parametrize("suite", ["miniature", "paper"])
-@pytest.mark.parametrize("name", tables.SPECS)
-def test_latex_holds_what_markdown_holds(name, suite, aggregates, reported):
-    known = reported if suite == "paper" else None
-    frame = tables.build(aggregates, tables.SPECS[name], known, suite)
-    page = printing.table_page(frame, suite, known.notes[name] if known else ())
-    text = page.latex()
-    assert text.isascii() and text.count("{") == text.count("}")
-    assert all(rule in text for rule in ("\\toprule", "\\midrule", "\\bottomrule", "\\usepackage{booktabs}"))
-    assert pages.latex_text(tables.suite_title(suite)) in text.split("\\caption")[1]
-    rows = tabular_of(text)
-    printed = [row for grid in page.grids for row in grid.rows]
-    assert len(rows) == len(printed) + 2  # a head of two levels
-    for row, wanted in zip(rows[2:], printed, strict=True):
-        plain = [pages.latex_text(cell.replace("**", "")) for cell in wanted]
-        assert [cell.replace("**", "") for cell in row] == plain
-        assert [cell.count("**") for cell in row] == [cell.count("**") for cell in wanted]
-
-
-def test_the_best_of_each_column_is_bold_and_bounds_are_not(aggregates, reported):
-    better = aggregates["mean"].where(aggregates["method"] != "oracle mask", 1.0)
-    frame = tables.build(aggregates.assign(mean=better), tables.SPECS["table3"], reported, "paper")
-    rows = printing.table_page(frame, "paper").grids[0].rows
-    for column, metric in ((2, "mIoU"), (3, "mAP")):
-        part = frame[(frame["metric"] == metric) & ~frame["variant"].isin(["control", "shuffled audio"])]
-        shown = part["mean"].fillna(part["reported_mean"])
-        winner = part.loc[shown.astype(float).idxmax()]
-        assert [row[0] for row in rows if "**" in row[column]] == [
-            tables.label(winner["method"], winner["variant"])
-        ]
-    bounds = printing.table_page(frame, "paper").grids[1].rows
-    assert not any("**" in cell for row in bounds for cell in row)
-
-
-def test_a_quoted_number_can_be_the_best(aggregates, reported):
-    frame = tables.build(aggregates.assign(mean=0.01), tables.SPECS["table2"], reported, "paper")
-    rows = {row[0]: row for row in printing.table_page(frame, "paper").grids[0].rows}
-    assert rows["ACL-SSL"][2] == "**(59.76)**"
-    assert "**" not in rows["TACO"][2]
-
-
-def test_equal_numbers_are_bold_together(aggregates):
-    frame = tables.build(aggregates.assign(mean=0.5), tables.SPECS["table2"], None, "test")
-    rows = printing.table_page(frame, "test").grids[0].rows
-    assert all(row[2].startswith("**50.00") for row in rows)
-
-
-def test_latex_refuses_a_letter_that_it_cannot_spell():
-    with pytest.raises(ValueError, match="no LaTeX spelling"):
-        pages.latex_text("a \N{SNOWMAN}")
-
-
-def test_intervals_have_a_latex_form(compared):
-    text = printing.intervals_page(tables.intervals(compared, "miniature"), "miniature").latex()
-    assert text.isascii()
-    assert [row[0] for row in tabular_of(text)] == ["Dataset", "S4", "ADE SP", "S4"]
-    assert "95 \\% interval" in text
-
-
-def test_presentation_never_imports_torch():
-    code = "import sys; import taco.results.printing, taco.method.controls; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPORTED.parents[2], check=False).returncode == 0

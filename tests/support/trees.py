@@ -11,6 +11,8 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from taco.data import manifest
+
 AVSS_CLASSES = ("background", "bird", "dog", "emergency-car", "horse", "man")
 # PASCAL VOC's first colours, as they are printed everywhere.
 VOC = ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128))
@@ -51,6 +53,11 @@ def square(size: tuple[int, int], frame: int = 0) -> np.ndarray:
 def save(path: Path, image: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
+
+
+def rows(dataset: dict, **options) -> list[dict]:
+    """The manifest of a tree, whose options may be changed, as a list of rows."""
+    return manifest.build({**dataset, **options}).to_dict("records")
 
 
 def s4(
