@@ -12,16 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from taco.figures import charts, drawing
-from taco.figures.examples import (
-    FAILURES,
-    ExampleError,
-    Source,
-    draw,
-    failures,
-    nearest_quantile,
-    other_objects,
-    parts,
-)
+from taco.figures.choosing import FAILURES, draw, failures, nearest_quantile, other_objects, parts
+from taco.figures.examples import ExampleError, Source
 from taco.metrics.tasks import TASKS
 from taco.results import aggregate
 
@@ -37,7 +29,7 @@ class Evidence:
     suite : str
     sources : dict task → Source
     rows, histograms : DataFrame
-        From `taco.results.aggregate`.
+        From `taco.results.score_files`.
     traces : dict of dataset's title to (steps, objective [R, S, L])
     steps : DataFrame or None
         See `taco.figures.charts.steps`; None where Figure 6 is not drawn.

@@ -152,8 +152,8 @@ def load(spec: Mapping[str, Any], clip, device: str | torch.device = "cpu") -> "
     return FCCLIP(head.to(device), clip)
 
 
-class Proposer(ABC):
-    """A frozen FC-CLIP of any implementation: `propose` once per image, its module's `decode` per set of prompts."""
+class Backend(ABC):
+    """A frozen FC-CLIP, whichever code it stands on: `propose` once per image, its module's `decode` per set of prompts."""
 
     @torch.no_grad()
     def propose(self, pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Proposals:
@@ -194,7 +194,7 @@ class Proposer(ABC):
         """``void_embedding`` [D] and ``fcclip_logit_scale`` (at most 100), all that `decode` needs beside proposals."""
 
 
-class FCCLIP(Proposer):
+class FCCLIP(Backend):
     """FC-CLIP of transformers' classes, frozen.
 
     Parameters
@@ -215,7 +215,7 @@ class FCCLIP(Proposer):
         return masks[-1], class_embeddings, pooled
 
     def constants(self) -> dict[str, Tensor]:
-        """See `Proposer.constants`."""
+        """See `Backend.constants`."""
         return {
             "void_embedding": self.head.void_embedding.weight[0].clone(),
             "fcclip_logit_scale": self.head.logit_scale.exp().clamp(max=100.0),

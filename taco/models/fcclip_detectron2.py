@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from taco.models.backends import ENVIRONMENT, SOURCE, BackendError, require
 from taco.models.clip import PADDING_MULTIPLE, PIXEL_MEAN, PIXEL_STD
-from taco.models.fcclip import Proposals, Proposer, frame_of, prompts_of_each
+from taco.models.fcclip import Backend, Proposals, frame_of, prompts_of_each
 from taco.models.fcclip_weights import NOT_OURS, TOWER, check_tower, to_official
 from taco.models.weights import WeightsError, check_state, read_state
 
@@ -179,7 +179,7 @@ def _named_officially(path: str | Path, expected: Mapping[str, Tensor]) -> dict[
         raise WeightsError(f"{path}: {error.args[0]}") from None
 
 
-class OfficialFCCLIP(Proposer):
+class OfficialFCCLIP(Backend):
     """The official model as `taco.models.fcclip.FCCLIP`; the module's `decode` is its second call.
 
     Parameters
@@ -212,7 +212,7 @@ class OfficialFCCLIP(Proposer):
         return masks, found[-1], self.model.backbone.visual_prediction_forward(pooled)
 
     def constants(self) -> dict[str, Tensor]:
-        """See `taco.models.fcclip.Proposer.constants`."""
+        """See `taco.models.fcclip.Backend.constants`."""
         return {
             "void_embedding": self.model.void_embedding.weight[0].clone(),
             "fcclip_logit_scale": self.model.sem_seg_head.predictor.logit_scale.exp().clamp(max=100.0),

@@ -1,4 +1,4 @@
-"""Figures: rules of choice on known cases, what stands on each figure, and that drawing needs no torch."""
+"""Figures: what is shown of a sample, what stands on each figure, and that drawing needs no torch."""
 
 import dataclasses
 import subprocess
@@ -19,15 +19,6 @@ from taco.results import aggregate
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE_LINE = "miniature suite: a generated world"
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    with ExitStack() as stack:
-        made = {}
-        for task in ("s4", "ms3", "ade_sp", "avss"):
-            made[task] = make_source(stack, tmp_path_factory.mktemp(task), task)
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -72,51 +63,12 @@ def histograms_of(rows, source):
     ]
 
 
-# ------------------------------------------------------------------------------------ rules of choice
-
-
-def test_nearest_quantile_takes_the_first_of_equals():
-    scores = pd.Series({"b": 0.5, "a": 0.5, "c": 0.0, "d": 1.0})
-    assert examples.nearest_quantile(scores, 0.5) == "a"
-    assert examples.nearest_quantile(scores, 1.0) == "d"
-    assert examples.nearest_quantile(scores.iloc[:0], 0.5) is None
-
-
-def test_draw_takes_one_sample_of_a_clip_and_repeats():
-    table = pd.DataFrame({"clip_id": [f"c{i // 5}" for i in range(50)]}, [f"s{i:02d}" for i in range(50)])
-    chosen = examples.draw(table, 4, seed=0, purpose="p")
-    assert chosen == sorted(chosen) == examples.draw(table.sample(frac=1, random_state=1), 4, 0, "p")
-    assert table.loc[chosen, "clip_id"].nunique() == 4
-    assert {tuple(examples.draw(table, 4, seed, "p")) for seed in range(5)} != {tuple(chosen)}
-    assert len(examples.draw(table, 99, 0, "p")) == 10
+# ------------------------------------------------------------------------------------ examples
 
 
 def test_sound_grid_of_both_models():
     assert examples.sound_grid(ROOT / "config/models/miniature_clap.json") == (4, 16)
     assert examples.sound_grid(ROOT / "config/models/clap_2023.json") == (2, 32)
-
-
-@pytest.mark.parametrize(
-    ("codes", "expected"), [([], 0), ([(0, 3)], 0), ([(0, 3), (10, 3)], 1), ([(0, 3), (3, 3)], 0)]
-)
-def test_other_objects_counts_classes_beside_one(codes, expected, tmp_path):
-    code = np.zeros((4, 6, 3), dtype=np.uint8)
-    for row, (red, green) in enumerate(codes):
-        code[row, :, 0], code[row, :, 1] = red, green  # the last digit of red is no part of the class
-    code[:, :, 2] = 9  # nor is blue
-    Image.fromarray(code).save(tmp_path / "a_seg.png")
-    assert examples.other_objects(tmp_path / "a_seg.png") == expected
-
-
-def test_missed_source_needs_one_part_found_and_one_left_out():
-    truth = disc(8, 8, 5) | disc(24, 24, 5)
-    assert examples.missed_source(truth, disc(8, 8, 5))
-    assert not examples.missed_source(truth, truth)
-    assert not examples.missed_source(truth, np.zeros_like(truth))
-    assert not examples.missed_source(disc(8, 8, 5), disc(8, 8, 5))
-    speck = disc(8, 8, 5)
-    speck[30, 30] = True  # less than 5 % of the truth is no part
-    assert not examples.missed_source(speck, disc(8, 8, 5))
 
 
 def test_closest_words_descend_and_break_ties_by_the_bank():
@@ -130,14 +82,6 @@ def test_image_scores_take_the_threshold_of_the_whole_set(sources):
     # Odd samples have a second disc that the map leaves out.
     one, two = disc(10, 10, 6).sum(), disc(24, 24, 5).sum()
     assert scores.to_numpy() == pytest.approx([1, one / (one + two)] * 4, abs=1e-6)
-
-
-def test_failures_follow_their_rules_or_are_none(sources):
-    found = examples.failures(sources["ms3"][0])
-    assert list(found) == list(examples.FAILURES)
-    assert found["one source missed"].endswith("/1")
-    assert found["no clear factor"] is not None
-    assert found["right factor, poor mask"] is None  # U alone is never better here
 
 
 def test_a_shuffled_example_shows_its_own_image_and_another_clips_sound(sources):

@@ -1,27 +1,12 @@
 """Gallery: every link leads somewhere, every page names its suite, pictures and sounds can be read."""
 
 import re
-from contextlib import ExitStack
 
 import numpy as np
-import pandas as pd
-import pytest
 import soundfile
-from figure_data import make_source
 from PIL import Image
 
 from taco.figures import gallery
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gallery")
-    with ExitStack() as stack:
-        pairs = {task: make_source(stack, folder / task, task) for task in ("s4", "avss")}
-        rows = pd.concat([rows for _, rows in pairs.values()], ignore_index=True)
-        sources = {task: source for task, (source, _) in pairs.items()}
-        count = gallery.write(folder / "out", sources, rows, "miniature", None, 0)
-        yield folder / "out", count, sources, rows
 
 
 def links(page):

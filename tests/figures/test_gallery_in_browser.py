@@ -1,29 +1,18 @@
 """The gallery in headless Chromium: no error, pictures that show something, a player with a sound, sorting that sorts."""
 
 import shutil
-from contextlib import ExitStack
 
 import browser
-import pandas as pd
 import pytest
 from check_gallery import PAGE, PICTURES, SORTING, problems, unsorted
-from figure_data import make_source
 from PIL import Image
-
-from taco.figures import gallery
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium is installed")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("gallery")
-    with ExitStack() as stack:
-        pairs = {task: make_source(stack, place / task, task) for task in ("s4", "avss")}
-        rows = pd.concat([rows for _, rows in pairs.values()], ignore_index=True)
-        sources = {task: source for task, (source, _) in pairs.items()}
-        gallery.write(place / "out", sources, rows, "miniature", None, 0)
-    return place / "out"
+def folder(made):
+    return made[0]
 
 
 def test_the_index_shows_plays_sorts_and_filters(folder):

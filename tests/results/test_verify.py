@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from score_rows import rows_of_s4
 
-from taco import metrics, suites
+from taco import suites
 from taco.models import weights
-from taco.results import aggregate, score_files, tables, verify
+from taco.results import verify
 from taco.results.verify import DEVIATES, OK, UNCHECKED, UNCLEAR
 
 RNG = np.random.default_rng(0)
@@ -171,65 +172,10 @@ def test_factors_within_bounds_and_falling_are_ok():
     assert "83 %" in verify.factor_checks("x", rising)[1].finding
 
 
-def score_rows(quality, seeds=(0, 1), clips=12):
-    """Rows of S4: TACO marks a share of the truth, the controls as they do."""
-    rng, rows = np.random.default_rng(5), []
-    for clip in range(clips):
-        truth = np.zeros((16, 16), dtype=bool)
-        truth[: rng.integers(5, 9), 4:12] = True
-        answers = {
-            ("TACO", "proposed", "general"): truth * rng.uniform(quality, 1),
-            ("whole image", "control", "none"): truth | True,
-        }
-        answers[("oracle mask", "control", "none")] = truth
-        answers[("TACO", "shuffled audio", "general")] = np.roll(truth, 5, axis=1)
-        for (method, variant, bank), scores in answers.items():
-            for seed in seeds if bank == "general" else (-1,):
-                identity = ("s4", "s4", f"c{clip}_0", f"c{clip}", "bell", method, variant, bank, seed)
-                row = dict(zip(metrics.IDENTITY, identity))
-                rows.append(row | metrics.binary_row(scores.astype(np.float32), truth))
-    return pd.DataFrame(rows)
-
-
 def test_what_must_be_better_is_compared_by_clip():
-    found = list(verify.comparison_checks(score_rows(0.9)))
+    found = list(verify.comparison_checks(rows_of_s4(0.9)))
     assert verdicts(found) == [OK, OK, OK]
     assert "oracle mask, control against whole image" in found[0].check and "12 clips" in found[0].finding
-
-
-def test_scores_agree_within_the_uncertainty_of_few_clips():
-    reported = tables.Reported()
-    key = ("TACO", "proposed", "general")
-    rows = score_rows(0.9)
-    values = aggregate.per_seed(rows).query(
-        "method == 'TACO' and variant == 'proposed' and metric == 'mask-IoU'"
-    )
-    own = 100 * values["value"].mean()
-    reported.release[("s4", *key, "mask-IoU")] = (own - 0.9, 0.2, "release")
-    reported.paper[("table2", "s4", *key, "mask-IoU")] = (own - 40, np.nan, "paper")
-    found = list(verify.score_checks(rows, score_files.load_histograms([]), reported, draws=20))
-    assert verdicts(found) == [OK, DEVIATES]
-    assert "± 0.20 (release)" in found[0].expectation and "12 clips" in found[0].finding
-    assert not list(verify.score_checks(rows, score_files.load_histograms([]), tables.Reported()))
-
-
-def test_pooled_metrics_are_drawn_by_class():
-    """Two classes, one found and one not: an interval from 0 to 1 around the mean."""
-    records = []
-    for name, score in (("bell", 1.0), ("drum", 0.0)):
-        pool, truth = metrics.ScoreHistogram(), np.zeros((8, 8), dtype=bool)
-        truth[:4] = True
-        pool.update(np.where(truth, score, 1 - score).astype(np.float32), truth)
-        identity = dict(
-            zip(metrics.HISTOGRAM_IDENTITY, ("ade_sp", "ade", name, "TACO", "proposed", "general", 0))
-        )
-        records.append(identity | pool.to_row())
-    histograms = pd.DataFrame(records)
-    key = ("ade_sp", "ade", "TACO", "proposed", "general", "mAP")
-    drawn = verify._drawn(pd.DataFrame(), histograms, key, 50, 0)
-    by_class = np.sort(verify._class_values(histograms, "mAP"))
-    assert by_class[1] == 1 and by_class[0] < 0.6
-    assert set(np.unique(drawn)) == {by_class[0], by_class.mean(), 1}
 
 
 # ---------------------------------------------------------------- the table, and what it is made on

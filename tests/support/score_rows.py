@@ -1,6 +1,7 @@
 """Made-up score rows of a few samples, as tests of aggregation, tables and figures share them."""
 
 import numpy as np
+import pandas as pd
 
 from taco import metrics
 from taco.results import score_files
@@ -67,3 +68,23 @@ def frame_of(rows, folder, kind="binary", name="rows"):
     path = folder / f"{name}.parquet"
     score_files.write_rows(rows, path, kind)
     return score_files.load_histograms([path]) if kind == "histogram" else score_files.load_rows([path])
+
+
+def rows_of_s4(quality, seeds=(0, 1), clips=12):
+    """Rows of S4: TACO marks a share of the truth, the controls as they do."""
+    rng, rows = np.random.default_rng(5), []
+    for clip in range(clips):
+        truth = np.zeros((16, 16), dtype=bool)
+        truth[: rng.integers(5, 9), 4:12] = True
+        answers = {
+            ("TACO", "proposed", "general"): truth * rng.uniform(quality, 1),
+            ("whole image", "control", "none"): truth | True,
+        }
+        answers[("oracle mask", "control", "none")] = truth
+        answers[("TACO", "shuffled audio", "general")] = np.roll(truth, 5, axis=1)
+        for (method, variant, bank), scores in answers.items():
+            for seed in seeds if bank == "general" else (-1,):
+                cell = ("s4", "s4", f"c{clip}_0", f"c{clip}", "bell", method, variant, bank, seed)
+                row = dict(zip(metrics.IDENTITY, cell))
+                rows.append(row | metrics.binary_row(scores.astype(np.float32), truth))
+    return pd.DataFrame(rows)

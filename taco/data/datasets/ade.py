@@ -145,7 +145,7 @@ def class_names(dataset: Mapping) -> list[str]:
 def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = None) -> np.ndarray:
     """Pixels of the prompted class at [size, size]: bool, or int64 with the class's index in `class_names` + 1."""
     kind = common.truth_kind(dataset, truth, ("binary", "semantic"))
-    ids = _class_ids(common.mask_path(sample))
+    ids = class_ids(common.mask_path(sample))
     prompted = sample["class_id"]
     if common.option(dataset, "mask_resize", ("paper", "nearest")) == "paper":
         # A blend of two other ids may meet the prompted one: so it is with the authors.
@@ -160,12 +160,12 @@ def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = 
 def inspect_mask(sample: Mapping, dataset: Mapping, image_size: tuple[int, int] | None) -> common.Inspection:
     """Problems of an annotation (another size than the image), and whether the prompted class is absent from it."""
     file = common.mask_path(sample)
-    ids = _class_ids(file)
+    ids = class_ids(file)
     absent = not (ids == sample["class_id"]).any()
     return common.Inspection(common.size_problem(ids, image_size, file), absent)
 
 
-def _class_ids(file: str) -> np.ndarray:
+def class_ids(file: str) -> np.ndarray:
     """ADE20K's class ids, int64 [H, W]: the red channel's tens times 256 plus the green channel."""
     rgb = np.asarray(open_image(file).convert("RGB")).astype(np.int64)
     return rgb[..., 0] // 10 * 256 + rgb[..., 1]
