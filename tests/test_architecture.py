@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from taco.runtime import imported_modules, module_path
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 MODULES = sorted((ROOT / "taco").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "workflow_scripts").glob("*.py"))
 RULES = sorted([ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
@@ -280,3 +282,54 @@ def test_light_modules_do_not_load_torch():
 
 def test_the_snakefile_is_short():
     assert len((ROOT / "Snakefile").read_text(encoding="utf-8").splitlines()) < 50
+
+
+# ---------------------------------------------------------------- docs/architecture.md
+
+
+def drawn():
+    """Arrows of the page's drawing: wing → the wings that it points to."""
+    arrows = {wing: set() for wing in WINGS}
+    drawing = PAGE.split("```mermaid")[1].split("```")[0]
+    for tail, heads in re.findall(r"^  (\w+) --> (.+)$", drawing, flags=re.MULTILINE):
+        arrows[tail] |= set(heads.split(" & "))
+    return arrows
+
+
+def test_the_page_is_short():
+    assert len(PAGE.splitlines()) < 80
+
+
+def test_the_drawing_shows_arrows_that_are_allowed_and_leads_to_all_of_them():
+    arrows = drawn()
+    assert set().union(arrows, *arrows.values()) == set(WINGS)
+    reached = {}
+    for wing, allowed in WINGS.items():
+        assert allowed is None or arrows[wing] <= allowed, wing
+        reached[wing] = arrows[wing].union(*(reached[below] for below in arrows[wing]))
+        assert (allowed or set()) <= reached[wing], wing
+
+
+def names_in(body):
+    """Names that statements define; those of a class also as ``Class.name``."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        if isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}.{name}" for name in names_in(node.body))
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+@pytest.mark.parametrize(("name", "link"), re.findall(r"\[`([^`]+)`\]\(([^)]+)\)", PAGE))
+def test_what_the_page_names_exists(name, link):
+    path = (ROOT / "docs" / link).resolve()
+    assert path.exists()
+    if name.rstrip("/") in (path.name, path.parent.name, path.relative_to(ROOT).as_posix()):
+        return
+    known = {
+        ".py": lambda: names_in(tree_of(path).body),
+        ".yaml": lambda: yaml.safe_load(path.read_text(encoding="utf-8")),
+        ".smk": lambda: re.findall(r"^rule (\w+):", path.read_text(encoding="utf-8"), flags=re.MULTILINE),
+    }
+    assert name in set(known[path.suffix]())
