@@ -39,6 +39,7 @@ def main(
 
 
 app.command()(own.segment)
+app.command()(own.explain)
 
 
 @app.command()

@@ -111,3 +111,29 @@ def segment(
         typer.echo(f"{told}\nWritten to {output}")
     if failed:
         raise typer.Exit(1)
+
+
+def explain(
+    image: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
+    sound: Annotated[Path, typer.Argument(help="A sound.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="HTML file to write.", show_default=False, dir_okay=False)
+    ],
+    suite: Suite = "miniature",
+    configfile: ConfigFiles = None,
+    words: Words = None,
+    seeds: Seeds = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show why: one page with all factors over image and sound, their words, and which was chosen by what margin."""
+    from taco import runtime
+    from taco.segmenting import explaining
+
+    runtime.check_writable(output.parent)
+    model = load(suite, configfile, words, device, threads)
+    answer = model.segment(image, sound, seeds=seeds or None)
+    explaining.write(answer, output, image.name, sound.name)
+    if not quiet:
+        typer.echo(f"Written to {output}")
