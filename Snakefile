@@ -22,6 +22,7 @@ include: "rules/report.smk"
 include: "rules/figures.smk"
 include: "rules/verify.smk"
 include: "rules/sensitivity.smk"
+include: "rules/calibrate.smk"
 
 
 rule all:

@@ -117,14 +117,25 @@ def every_shard(pattern):
     ]
 
 
-def validation_scores(wildcards):
-    """Scores over settings of all tasks; the split that results are reported on must not choose settings."""
+def require_validation(target):
+    """Stop unless the validation split is configured: the split that results are reported on must not choose settings."""
     if config["split"] != "val":
         raise WorkflowError(
-            "The target `sensitivity` is for choosing settings, on the validation split; the configuration says split: "
+            f"The target `{target}` is for choosing settings, on the validation split; the configuration says split: "
             f"{config['split']}. Run it with --config split=val suite={config['suite']}-val"
         )
+
+
+def validation_scores(wildcards):
+    """Scores over settings of all tasks."""
+    require_validation("sensitivity")
     return expand(f"results/{config['suite']}/sensitivity/{{task}}.csv", task=config["tasks"])
+
+
+def calibration_scores(wildcards):
+    """Scores of every shard."""
+    require_validation("calibrate")
+    return every_shard("results/{suite}/scores/{dataset}/{shard}")
 
 
 def checked_files(name):

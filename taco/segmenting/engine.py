@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -240,12 +240,14 @@ class Segmenter:
                 time=moment,
             )
 
-    def _look(self, pixels: np.ndarray, wave: np.ndarray, segmenter: bool) -> tuple[features.Columns, Any]:
+    def _look(
+        self, pixels: np.ndarray, wave: np.ndarray, segmenter: bool
+    ) -> tuple[features.Columns, fcclip.Proposals | None]:
         """Tokens, and proposals where a segmenter is wanted, rounded as the workflow's caches round them."""
         resized = media.resize(pixels, self.models.clip.image_size, "fcclip")
         batch = {"fcclip": torch.from_numpy(resized)[None], "wave": torch.from_numpy(wave)[None]}
         pyramid, dense = features.look(batch, self.models, self.how)
-        proposals = features.propose(pyramid, self.models) if segmenter else None
+        proposals = features.segment(pyramid, self.models.clip, self.models.fcclip) if segmenter else None
         return features.tokens(dense, batch["wave"], self.models), proposals
 
     def _map(
@@ -254,7 +256,7 @@ class Segmenter:
         run: int,
         index: int,
         grid: Sequence[int],
-        proposals: features.Columns | None,
+        proposals: fcclip.Proposals | None,
         size: tuple[int, int],
     ) -> tuple[np.ndarray, float]:
         """Map of the chosen factor at the image's size, and its greatest value before it was stretched."""
@@ -264,9 +266,7 @@ class Segmenter:
             flat = result.image_activations[run, index, :, k_star].half().float()
             raw = flat[: grid[0] * grid[1]].reshape(1, *map(int, grid))
         else:
-            names = ("masks", "class_embeddings", "pooled")
-            tensors = (torch.from_numpy(proposals[name][0])[None].to(self.device).float() for name in names)
-            found = fcclip.Proposals(*tensors, [tuple(proposals["geometry"][0].tolist())])
+            found = replace(proposals, masks=proposals.masks.float())
             prompts = result.image_factors[run, index].to(self.device)[None]
             classes = fcclip.classify(found.class_embeddings[0], found.pooled[0], prompts, **self.decoding)
             raw = torch.einsum("pq,qhw->phw", classes[:, :, k_star], fcclip.soft_masks(found))

@@ -1,0 +1,23 @@
+"""Optional target `calibrate`: thresholds for people's own pairs (config section `segment`), on the validation split."""
+
+
+rule calibrate:
+    input:
+        calibration_scores,
+    output:
+        csv=f"results/{config['suite']}/calibration.csv",
+        overlay=f"results/{config['suite']}/calibration.yaml",
+    log:
+        f"results/{config['suite']}/logs/calibrate.log",
+    benchmark:
+        f"results/{config['suite']}/benchmarks/calibrate.tsv"
+    conda:
+        "../envs/taco.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=digest("calibrate"),
+        rows=suites.score_files(config, "rows.parquet"),
+    script:
+        "../workflow_scripts/calibrate.py"
