@@ -33,7 +33,7 @@ _claims: list[FileLock] = []
 DEVICES = ("auto", "cpu", "cuda")
 REPORTED_PACKAGES = (
     *("torch", "torchaudio", "torchvision", "transformers", "timm", "open_clip_torch", "msclap"),
-    *("numpy", "pandas", "pyarrow", "h5py", "hdf5plugin", "snakemake", "taco-bench"),
+    *("numpy", "pandas", "pyarrow", "h5py", "hdf5plugin", "snakemake", "av", "taco-bench"),
 )
 
 

@@ -1,5 +1,6 @@
 """Say in one table whether a suite can run: what is present, missing, corrupt or unlicensed, and what to do."""
 
+import platform
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from taco import suites
 from taco.models import backends
+from taco.runtime import REPORTED_PACKAGES, file_digest, versions
 from taco.staging import bring, space, vggsound
 from taco.staging.sources import (
     GIGA,
@@ -153,7 +155,7 @@ def _verified(source: Source | None, place: Path, settings: bring.Settings, quic
     if source is None:
         if place.is_file() and place.stat().st_size == 0:
             raise StagingError(f"{place}: expected content, found an empty file.")
-        return ""
+        return f"sha256 {file_digest(place)[:16]}" if place.is_file() and not quick else ""
     return bring.verify(source, Lock.read(lock_path(settings.catalogue, source.lock)), place, quick=quick)
 
 
@@ -265,6 +267,13 @@ def show(findings: Iterable[Finding], suite: str, console: Console | None = None
     free = shutil.disk_usage(".").free / GIGA
     verdict = f"{len(problems)} of {len(findings)} need attention" if problems else "The suite can run"
     console.print(f"{verdict}. Free on this disk: {free:.0f} GB.", highlight=False)
+    console.print(installed(), highlight=False, soft_wrap=not console.is_terminal)
+
+
+def installed() -> str:
+    """The versions of Python and of the packages that results are reported with, in one line."""
+    found = {"Python": platform.python_version(), **versions(REPORTED_PACKAGES)}
+    return "Installed: " + ", ".join(f"{name} {version or '(not there)'}" for name, version in found.items()) + "."
 
 
 def as_records(findings: Iterable[Finding]) -> list[dict[str, str]]:
