@@ -151,17 +151,19 @@ def describe(device: "torch.device") -> str:
 
 
 @contextlib.contextmanager
-def log_to(path: str | Path | None) -> Iterator[logging.Logger]:
+def log_to(path: str | Path | None, terminal: int = logging.WARNING) -> Iterator[logging.Logger]:
     """Send the package's log to a file, and warnings also to the terminal.
 
     Parameters
     ----------
     path : str or Path, optional
         Overwritten. None: terminal only.
+    terminal : int
+        Least level that goes to the terminal.
     """
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    handlers[0].setLevel(logging.WARNING)
+    handlers[0].setLevel(terminal)
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))

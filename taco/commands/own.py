@@ -1,6 +1,7 @@
 """Commands for people's own images, sounds and videos."""
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,6 +94,7 @@ def segment(
     quiet: Quiet = False,
 ) -> None:
     """Segment what is heard in a picture: an image and a sound, a video, or many of them."""
+    from taco import runtime
     from taco.segmenting import asking
 
     questions = asking.questions(inputs)
@@ -102,7 +104,8 @@ def segment(
         record = asking.answer(questions[0], model, output, **options)
         told, failed = asking.describe(record), 0
     else:
-        record = asking.answer_all(questions, model, output, quiet=quiet, **options)
+        with runtime.log_to(None, logging.WARNING if quiet else logging.INFO):
+            record = asking.answer_all(questions, model, output, quiet=quiet, **options)
         told, failed = asking.describe_all(record), record["failed"]
     if as_json:
         json.dump(record, sys.stdout, indent=2, ensure_ascii=False)

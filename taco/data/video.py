@@ -134,8 +134,9 @@ class _Sounds:
         self.first = 0  # place of kept[0] in the whole
 
     def between(self, start: float, stop: float) -> np.ndarray:
-        """Mono samples from ``start`` to ``stop`` seconds, as far as they are there; a second at the end where none is."""
-        first, last = (max(0, round(seconds * self.rate)) for seconds in (start, stop))
+        """Mono samples from ``start`` to ``stop`` seconds, moved so far as the beginning or the end of the sound asks for."""
+        first = max(0, round(start * self.rate))
+        last = first + max(1, round((stop - start) * self.rate))
         while self.first + len(self.kept) < last and (block := next(self.blocks, None)) is not None:
             self.kept = np.concatenate([self.kept, block.mean(axis=0)])
         reached = self.first + len(self.kept)

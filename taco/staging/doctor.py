@@ -273,7 +273,8 @@ def show(findings: Iterable[Finding], suite: str, console: Console | None = None
 def installed() -> str:
     """The versions of Python and of the packages that results are reported with, in one line."""
     found = {"Python": platform.python_version(), **versions(REPORTED_PACKAGES)}
-    return "Installed: " + ", ".join(f"{name} {version or '(not there)'}" for name, version in found.items()) + "."
+    told = ", ".join(f"{name} {version or '(not there)'}" for name, version in found.items())
+    return f"Installed: {told}."
 
 
 def as_records(findings: Iterable[Finding]) -> list[dict[str, str]]:

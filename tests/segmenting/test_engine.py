@@ -16,7 +16,7 @@ from taco import suites
 from taco.cache.hdf5 import CacheWriter, open_cache
 from taco.data import datasets, manifest
 from taco.method import evaluate, factorize, features, text
-from taco.method.stored import read_proposals
+from taco.method.proposals import Kept
 from taco.miniature import vocabulary, writer
 from taco.segmenting import engine
 from taco.segmenting.words import SegmentError
@@ -82,7 +82,7 @@ def scored(model, tmp_path_factory):
         ):
             sample = evaluate.Sample(
                 key=shard.keys[0],
-                proposals=read_proposals(proposals, number, CPU),
+                proposals=next(Kept(proposals, CPU).of(ids[number : number + 1])),
                 clap_embedding=torch.from_numpy(tokens["clap_embedding"][number]),
                 grid=tuple(tokens["grid"][number].tolist()),
                 truth=np.zeros((124, 124), dtype=bool),

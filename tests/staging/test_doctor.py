@@ -4,6 +4,7 @@ import copy
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,16 @@ def test_the_state_is_that_of_the_files_and_of_the_settings(config):
     assert doctor.state(accepted) != before
     place_everything(config)
     assert doctor.state(config)["files"] != before["files"]
+
+
+def test_versions_and_weights_are_told(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    shipped = suite()
+    finding = of(shipped, "models.clip.weights")
+    assert finding.remark == f"sha256 {hashlib.sha256(Path(finding.place).read_bytes()).hexdigest()[:16]}"
+    told = printed([finding])
+    assert re.search(r"Installed: Python \d\S+, torch \d\S+, .*taco-bench \d\S+\.", told)
+    assert finding.remark in told
 
 
 def test_markup_in_a_name_is_no_markup(config):
