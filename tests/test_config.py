@@ -57,7 +57,8 @@ def test_the_paper_suite_has_the_papers_settings():
     assert (settings["n_components"], settings["beta_penalty"], settings["steps"]) == (8, 125, 1800)
     assert (settings["learning_rate"], settings["halve_at"]) == (0.25, [500, 1000, 1500])
     assert (settings["norm"], settings["beta_temporal"]) == ("frobenius", 0)
-    assert suites.solver_settings(paper, "s4", "proposed")["beta_temporal"] == 1
+    s4 = suites.solver_settings(paper, "s4", "proposed")
+    assert (s4["beta_temporal"], s4["temporal_weight"]) == (1, "release")
     assert paper["seeds"] == [0, 1, 2]
     assert (paper["tables"]["empty_truth"], paper["tables"]["f_aggregation"]) == ("background", "set")
     assert (paper["datasets"]["ade"]["mask_resize"], paper["datasets"]["avss"]["subset"]) == ("paper", "v2")

@@ -49,7 +49,7 @@ def make_step(batch: Batch, settings: Settings, anchors: Anchors) -> Step:
     penalty = Penalty(settings, anchors, projected, counts, w.shape[1])
     x, _, w, v = batch.image
     image = Modality(x, w, v, settings.beta_image, squared, passes)
-    return Step(settings, penalty, image, audio, _links(batch.lengths, x))
+    return Step(settings, penalty, image, audio, _links(batch.lengths, x, settings))
 
 
 def _passes(settings: Settings, device: torch.device) -> ModuleType:
@@ -298,12 +298,14 @@ def _result(final: Result, trace: list[Tensor], checkpoints: dict[int, Result], 
     return replace(final, objective=objective, objective_steps=steps, checkpoints=kept)
 
 
-def _links(lengths: list[int], like: Tensor) -> Links:
-    """Neighbours in time within each unit."""
+def _links(lengths: list[int], like: Tensor, settings: Settings) -> Links:
+    """Neighbours in time within each unit, and the weight of its temporal term."""
     unit = _unit_of_sample(lengths)
     index = torch.arange(len(unit))
     previous, following = (index - 1).clamp(min=0), (index + 1).clamp(max=len(unit) - 1)
     has = [
         ((unit[other] == unit) & (other != index)).to(like)[:, None, None] for other in (previous, following)
     ]
-    return Links(previous.to(like.device), following.to(like.device), *has)
+    times = torch.tensor(lengths)[unit] if settings.temporal_weight == "release" else torch.ones(len(unit))
+    weight = (settings.beta_temporal * times).to(like)[:, None, None]
+    return Links(previous.to(like.device), following.to(like.device), *has, weight)

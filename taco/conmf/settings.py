@@ -14,6 +14,7 @@ REDUCTIONS = ("min", "mean")
 DESCRIPTORS = ("component", "factor")
 PENALTY_SIDES = ("image", "audio", "both")
 NORMS = ("frobenius", "squared")
+TEMPORAL_WEIGHTS = ("release", "paper")
 INITS = ("kmeans", "random_tokens", "given")
 PRODUCTS = ("float32", "tf32")
 PROJECTION = ("linear1", "linear2", "norm_weight", "norm_bias", "norm_eps")
@@ -37,7 +38,11 @@ class Settings:
     beta_penalty : float
         Weight of the cross-entropy between descriptors; 0 is the ablation "w/o penalty".
     beta_temporal : float
-        Weight of the temporal term; needs ``clips`` in :meth:`CoNMF.fit`.
+        Weight β_t of a clip's temporal term (Eq. 7); needs ``clips`` in :meth:`CoNMF.fit`.
+    temporal_weight : {"release", "paper"}
+        What β_t is a weight against. ``release``: the term counts once for each of the clip's T frames, so T β_t times
+        against the clip's sum of all other terms (the authors' release adds the term to every frame's objective).
+        ``paper``: it counts once, β_t times, as Eq. 7 reads.
     steps : int
         Gradient steps.
     learning_rate : float or None
@@ -81,6 +86,7 @@ class Settings:
     beta_audio: float = 1.0
     beta_penalty: float = 125.0
     beta_temporal: float = 0.0
+    temporal_weight: str = "release"
     steps: int = 1800
     learning_rate: float | None = None
     halve_at: tuple[int, ...] = (500, 1000, 1500)
@@ -107,6 +113,7 @@ class Settings:
             ("descriptor", DESCRIPTORS),
             ("penalty_side", PENALTY_SIDES),
             ("norm", NORMS),
+            ("temporal_weight", TEMPORAL_WEIGHTS),
             ("init", INITS),
             ("products", PRODUCTS),
         ):
@@ -237,7 +244,7 @@ class Result:
         ‖X - UV‖_F, never squared.
     objective : Tensor [R, S, L]
         The minimised value of each sample at steps ``objective_steps`` (before their update). The temporal value
-        of a pair of frames is counted at the earlier one.
+        of a pair of frames is counted at the earlier one, with its weight.
     objective_steps : tuple of int
     n_steps : int64 Tensor [R, S]
         Steps made; fewer than asked after an early stop.

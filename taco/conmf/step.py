@@ -177,12 +177,15 @@ class Links:
         Index in the batch; the sample's own where there is none.
     has_previous, has_following : Tensor [S, 1, 1]
         1 or 0.
+    weight : Tensor [S, 1, 1]
+        Of the clip's temporal term, against one frame's other terms (``temporal_weight`` of the settings).
     """
 
     previous: Tensor
     following: Tensor
     has_previous: Tensor
     has_following: Tensor
+    weight: Tensor
 
 
 class Step:
@@ -271,7 +274,7 @@ class Step:
         pull = direction[self.links.previous] * self.links.has_previous
         pull = pull + direction[self.links.following] * self.links.has_following
         pull = pull - direction * (pull * direction).sum(2, keepdim=True)
-        return (pull * shorter * (-self.settings.beta_temporal * rate)).flatten(0, 1)
+        return (pull * shorter * (self.links.weight * -rate)).flatten(0, 1)
 
     def objective(self) -> Tensor:
         """Minimised value [S, R] at the last forward pass, descriptors included; call before V changes.
@@ -288,5 +291,5 @@ class Step:
             for side in (self.image, self.audio):
                 direction, _ = self._chosen_directions(side, rows)
                 ahead = direction[self.links.following] * self.links.has_following
-                value = value - self.settings.beta_temporal * (direction * ahead).sum(2)
+                value = value - (direction * ahead * self.links.weight).sum(2)
         return value

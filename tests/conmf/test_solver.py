@@ -104,6 +104,7 @@ OPTIONS = {
         **CALM,
     },
     "temporal": {"beta_temporal": 1.0, **CALM},
+    "temporal, once for a clip": {"beta_temporal": 3.0, "temporal_weight": "paper", **CALM},
     "temporal, without penalty": {"beta_temporal": 1.0, **CALM, "beta_penalty": 0.0},
     "squared": {"norm": "squared", "learning_rate": 1e-3},
     "weights": {"beta_image": 0.5, "beta_audio": 2.0},
@@ -123,6 +124,51 @@ def test_iterates_equal_the_plain_definition(option, anchors, tokens):
 def test_first_steps_at_the_papers_weights_equal_the_plain_definition(option, anchors, tokens):
     settings = replace(BASE, steps=5, **option)
     assert against_reference(anchors, settings, *tokens, start(), CLIPS) < 1e-10
+
+
+FILM = {"frames": 5, "clips": 2}
+
+
+def film(anchors, rate=0.02, **options):
+    """Two clips of five frames after one step: their tokens and start, and the result."""
+    n = FILM["frames"] * FILM["clips"]
+    x = planted("film", N, C, n), planted("film a", T, C_A, n)
+    factors = (draw("film v_i", n, K, C).abs(), draw("film v_a", n, K, C_A).abs())
+    initial = Initial(*factors, draw("film w_i", 1, n, N, K), draw("film w_a", 1, n, T, K))
+    names = [clip for clip in range(FILM["clips"]) for _ in range(FILM["frames"])]
+    settings = replace(BASE, steps=1, learning_rate=rate, **options)
+    result = CoNMF(settings, anchors).fit(*x, [f"film/{i}" for i in range(n)], (0,), names, initial)
+    return x, initial, result
+
+
+@pytest.mark.parametrize("weight", ["release", "paper"])
+def test_the_temporal_term_counts_as_its_weight_says(weight, anchors):
+    """Against autograd on Eqs. 6 and 7; the release adds the number to the vector of the frames' objectives, and sums."""
+    x, initial, result = film(anchors, rate=0.02, beta_temporal=1.0, temporal_weight=weight)
+    v_i, v_a = (v.clone().requires_grad_() for v in initial[:2])
+    start = initial.image_weights[0], initial.audio_weights[0], v_i, v_a
+    _, k_star, _, _, _, by_frame = reference.objective(*x, *start, anchors, replace(BASE, beta_temporal=0.0))
+    value = 0.0
+    for part in torch.arange(len(k_star)).split(FILM["frames"]):
+        chosen = [v[part, k_star[part]] for v in (v_i, v_a)]
+        term = -sum(torch.cosine_similarity(row[:-1], row[1:], dim=1).sum() for row in chosen)
+        frames = by_frame[part]
+        value = value + ((frames + term).sum() if weight == "release" else frames.sum() + term)
+    for found, start, gradient in zip(
+        (result.image_factors, result.audio_factors), (v_i, v_a), torch.autograd.grad(value, (v_i, v_a))
+    ):
+        assert torch.allclose(found[0], (start - 0.02 * gradient).clamp(min=0), rtol=0, atol=1e-12)
+    assert float(result.objective[0, :, 0].sum()) == pytest.approx(float(value), rel=1e-12)
+
+
+def test_the_release_weighs_the_term_of_a_clip_once_for_each_of_its_frames(anchors):
+    assert BASE.temporal_weight == "release"
+    release, paper, without = (
+        film(anchors, **options)[2].objective.sum()
+        for options in ({"beta_temporal": 1.0}, {"beta_temporal": 1.0, "temporal_weight": "paper"}, {})
+    )
+    ratio = (release - without) / (paper - without)
+    assert float(ratio) == pytest.approx(FILM["frames"], abs=1e-10)
 
 
 def test_a_vanishing_residual_is_recomputed(anchors):

@@ -5,6 +5,7 @@ Nothing is shared with :mod:`taco.conmf`, and nothing is clever: batched matrix 
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 import torch
@@ -80,7 +81,9 @@ def objective(x_i, x_a, w_i, w_a, v_i, v_a, anchors, settings, clips=None, expan
             length = safe_norm(row, 1, keepdim=True)
             row = row / torch.where(length > 0, length, 1.0)
             same = torch.tensor([float(a == b) for a, b in pairwise(clips)], dtype=row.dtype)
-            pair = settings.beta_temporal * same * (row[:-1] * row[1:]).sum(1)
+            frames = Counter(clips) if settings.temporal_weight == "release" else dict.fromkeys(clips, 1)
+            weight = torch.tensor([settings.beta_temporal * frames[clip] for clip in clips[:-1]]).to(row)
+            pair = weight * same * (row[:-1] * row[1:]).sum(1)
             value = value - torch.cat([pair, pair.new_zeros(1)])
     return value.sum(), k_star, ce, r_i, r_a, value
 
