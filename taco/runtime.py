@@ -5,6 +5,7 @@ Imports neither torch nor anything of the package at import time, so that dry ru
 
 import ast
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -34,6 +35,16 @@ DEVICES = ("auto", "cpu", "cuda")
 REPORTED_PACKAGES = (
     *("torch", "torchaudio", "torchvision", "transformers", "timm", "open_clip_torch", "msclap"),
     *("numpy", "pandas", "pyarrow", "h5py", "hdf5plugin", "snakemake", "av", "taco-bench"),
+)
+
+
+# Answers of a disk that takes no more: full, over quota, read-only, a file too large for it.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_REFUSES = (*DISK_FULL, errno.EROFS)
+# Answers to fsync of file systems that cannot (SMB, sshfs, WSL's drives), or of a folder that only takes new files.
+CANNOT_SYNC = (
+    *(errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY),
+    *(errno.EACCES, errno.EPERM, errno.EISDIR),
 )
 
 
@@ -202,28 +213,66 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     Yields a private name in the same folder; at the end of the block that file is flushed to disk and
     renamed to ``path``. After an error it is removed, and what stood at ``path`` before stands there still.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written, or its disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
+    partial = None
     try:
-        yield partial
+        with write_errors(path, (*DISK_REFUSES, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = partial_path(path)
+        with write_errors(path, DISK_REFUSES):
+            yield partial
         publish(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def write_errors(path: Path, numbers: Iterable[int] | None = None) -> Iterator[None]:
+    """Turn the errors (of these numbers; None: all) that the operating system gives on writing into `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        if numbers is not None and error.errno not in numbers:
+            raise
+        raise OutputError(
+            f"{path}: expected a file that can be written, found: {error.strerror or error}. Free some space, mend the "
+            "permissions, or make its folder a link to another disk; then run again. What stood there before is kept."
+        ) from error
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Flush ``partial`` to disk and rename it to ``path``."""
-    with open(partial, "rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
-    # The rename itself must survive a power cut.
-    folder = os.open(path.parent, os.O_RDONLY)
+    """Flush ``partial`` to disk and rename it to ``path``.
+
+    Raises
+    ------
+    OutputError
+        The disk takes it no more.
+    """
+    with write_errors(path):
+        _sync(partial)
+        os.replace(partial, path)
+        # The rename itself must survive a power cut.
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or folder, where its file system can."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
 
 
 def digest(value: Any) -> str:

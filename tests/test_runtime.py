@@ -1,9 +1,11 @@
 """Devices, logs, whole files, digests of code, provenance."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -97,6 +99,55 @@ def test_an_error_keeps_what_was_there(tmp_path):
         raise RuntimeError("stop")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def refusing(number, folders):
+    """An fsync that gives this error for folders, or for files."""
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode) == folders:
+            raise OSError(number, os.strerror(number))
+
+    return fsync
+
+
+@pytest.mark.parametrize("folders", [True, False])
+@pytest.mark.parametrize("name", ["EINVAL", "EBADF", "ENOSYS", "ENOTSUP", "EACCES", "EPERM"])
+def test_a_file_system_that_cannot_sync_takes_files_all_the_same(tmp_path, monkeypatch, name, folders):
+    monkeypatch.setattr(os, "fsync", refusing(getattr(errno, name), folders))
+    with runtime.atomic_write(tmp_path / "a.csv") as partial:
+        partial.write_text("x")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EIO"])
+def test_a_disk_that_has_lost_what_was_written_is_one_error(tmp_path, monkeypatch, name):
+    number = getattr(errno, name)
+    (tmp_path / "a.csv").write_text("old")
+    monkeypatch.setattr(os, "fsync", refusing(number, folders=False))
+    with (
+        pytest.raises(runtime.OutputError, match=f"a.csv: expected a file .*{os.strerror(number)}.*Free"),
+        runtime.atomic_write(tmp_path / "a.csv") as partial,
+    ):
+        partial.write_text("x")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS", "EFBIG"])
+def test_a_disk_that_becomes_full_in_the_middle_is_one_error(tmp_path, name):
+    number = getattr(errno, name)
+    with (
+        pytest.raises(runtime.OutputError, match=f"a.csv: expected a file .*{os.strerror(number)}"),
+        runtime.atomic_write(tmp_path / "a.csv") as partial,
+    ):
+        partial.write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_input_is_no_error_of_the_output(tmp_path):
+    with pytest.raises(FileNotFoundError), runtime.atomic_write(tmp_path / "a.csv"):
+        (tmp_path / "input.csv").read_text()
 
 
 def test_remains_of_dead_processes_go_and_those_of_live_ones_stay(tmp_path):

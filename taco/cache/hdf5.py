@@ -23,6 +23,7 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the filters, for reading too)
 import numpy as np
 
+from taco.cache.disk import DiskFile
 from taco.cache.storage import COMPRESSION, COMPRESSIONS, STORAGES, Logarithmic
 from taco.runtime import digest, partial_path, publish
 
@@ -84,7 +85,8 @@ class CacheWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._partial = partial_path(self.path)
-            self._file = h5py.File(self._partial, "w", locking=False)
+            self._disk = DiskFile(self._partial)
+            self._file = h5py.File(self._disk, "w")
         except OSError as error:
             raise CacheError(
                 f"{self.path}: expected a folder that can be written to, found: {error}. "
@@ -119,6 +121,7 @@ class CacheWriter:
             )
         array = np.ascontiguousarray(array)
         dataset[index] = array
+        self._require_room()
         self._digests[name][index] = hashlib.sha256(array.tobytes()).digest()
 
     def _create(self, name: str, array: np.ndarray) -> None:
@@ -135,10 +138,20 @@ class CacheWriter:
             if kind is None:
                 self._finish()
                 self._file.close()
+                self._require_room()
                 publish(self._partial, self.path)
         finally:
             self._file.close()
+            self._disk.close()
             self._partial.unlink(missing_ok=True)
+
+    def _require_room(self) -> None:
+        """Raise `CacheError` where the disk has refused something."""
+        if error := self._disk.error:
+            raise CacheError(
+                f"{self.path}: expected a disk that takes the whole file, found: {error.strerror}. Free some space, or "
+                "make its folder a link to a larger disk, and run again; nothing of the file was kept."
+            ) from error
 
     def _finish(self) -> None:
         """Write checksums and attributes."""

@@ -22,8 +22,6 @@ split       str        train, val or test
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -32,6 +30,7 @@ import pandas as pd
 
 from taco.data import datasets
 from taco.data.problems import ManifestError, Problem
+from taco.runtime import atomic_write
 
 SCHEMA_VERSION = 1
 COLUMNS: dict[str, str] = {
@@ -262,7 +261,7 @@ def from_rows(rows: Iterable[Mapping]) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, path: str | Path, masks: Mapping | None = None) -> None:
-    """Write a manifest as Parquet: to a private temporary name beside `path`, then renamed.
+    """Write a manifest as Parquet, whole or not at all.
 
     Parameters
     ----------
@@ -273,7 +272,7 @@ def write(frame: pd.DataFrame, path: str | Path, masks: Mapping | None = None) -
 
     Raises
     ------
-    ManifestError
+    taco.runtime.OutputError
         The folder cannot be written.
     """
     import pyarrow as pa
@@ -283,27 +282,8 @@ def write(frame: pd.DataFrame, path: str | Path, masks: Mapping | None = None) -
     table = pa.Table.from_pandas(frame[list(COLUMNS)], schema=_schema(), preserve_index=False)
     kept = {"taco_manifest": str(SCHEMA_VERSION), "masks": json.dumps(masks)}
     table = table.replace_schema_metadata(kept)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as stream:
-            pq.write_table(table, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        problem = Problem(
-            str(path),
-            "a folder that can be written",
-            str(error),
-            "Free space or correct its permissions.",
-        )
-        raise ManifestError(path.stem, [problem]) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    with atomic_write(path) as partial:
+        pq.write_table(table, partial)
 
 
 def read(path: str | Path) -> pd.DataFrame:

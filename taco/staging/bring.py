@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from taco.staging import archives, downloads, hub, transfers, vggsound
+from taco.staging import archives, downloads, hub, inbox, transfers, vggsound
+from taco.staging.guards import guard
 from taco.staging.sources import (
     SOUNDS,
     DigestError,
@@ -117,7 +116,7 @@ def _guard(place: Path) -> Iterator[None]:
     A folder that cannot be written (a cluster's copy) needs no turns: it can only be verified.
     """
     if os.access(place.parent, os.W_OK):
-        with FileLock(place.parent / f".{place.name}.guard"):
+        with guard(place):
             yield
     else:
         yield
@@ -185,11 +184,11 @@ def _verify_tree(source: Source, lock: Lock, place: Path) -> str:
     known = lock.unpacked(source.name)
     if known is None:
         return "entries found; no archive recorded to compare with"
-    sizes = [path.stat().st_size for path in place.rglob("*") if path.is_file()]
-    if len(sizes) >= known["files"] and sum(sizes) >= known["bytes"]:
+    here = archives.counted(place)
+    if here.files >= known["files"] and here.bytes >= known["bytes"]:
         return ""
     counts = f"the {known['files']:,} files of {known['bytes']:,} bytes that its archives hold"
-    found = f"{len(sizes):,} of {sum(sizes):,}"
+    found = f"{here.files:,} of {here.bytes:,}"
     if source.inbox is not None:
         return f"entries found; fewer files ({found}) than {counts}"
     raise IncompleteError(
@@ -219,9 +218,19 @@ def _linked(source: Source, lock: Lock, settings: Settings) -> Staged | None:
             log.warning("%s is not used: %s", candidate, error)
             continue
         lock.record(source.name, contents(source, candidate), "found on disk")
-        source.place.symlink_to(candidate.absolute(), target_is_directory=candidate.is_dir())
+        _link(source.place, candidate.absolute())
         return Staged(source.name, str(source.place), "linked", f"to {candidate}; {remark}".rstrip("; "))
     return None
+
+
+def _link(place: Path, target: Path) -> None:
+    try:
+        place.symlink_to(target, target_is_directory=target.is_dir())
+    except OSError as error:
+        raise StagingError(
+            f"{place}: expected a file system that has links, found: {error.strerror or error}. Name {target} in the "
+            f"configuration in place of {place}, or make {place.parent} a folder of another disk."
+        ) from error
 
 
 def candidates(source: Source, settings: Settings) -> list[Path]:
@@ -239,11 +248,11 @@ def candidates(source: Source, settings: Settings) -> list[Path]:
 
 def _brought(source: Source, lock: Lock, settings: Settings) -> Staged:
     if source.inbox is not None:
-        placed = placed_archives(source, settings)
-        if placed:
-            return _unpacked(source, lock, placed, "placed by hand")
+        placed = inbox.find(source, settings.data_root)
+        if placed.archives and not placed.unread:
+            return _unpacked(source, lock, placed.archives, "placed by hand")
     if not source.origins:
-        raise ByHandError(by_hand(source))
+        raise ByHandError(inbox.by_hand(source, settings.data_root))
     if source.archive:
         return _archive(source, lock, settings)
     if not source.is_folder:
@@ -264,28 +273,6 @@ def _folder(source: Source, lock: Lock, settings: Settings) -> Staged:
             _fetched(source, lock, name, path, settings)
     temporary.rename(source.place)
     return Staged(source.name, str(source.place), "fetched", f"{len(source.files)} files")
-
-
-def by_hand(source: Source) -> str:
-    """The exact place, step and terms of a source that must be requested."""
-    where = f"place the archive(s) unopened in {source.inbox}/ and stage again" if source.inbox else ""
-    shape = f"or unpack them so that {source.place}/ holds {', '.join(source.holds)}"
-    return (
-        f"{source.title}: expected at {source.place}, found nothing; it is given on request only. {source.request} Then "
-        f"{where}, {shape}. Terms: {source.terms}"
-    )
-
-
-def placed_archives(source: Source, settings: Settings) -> list[Path]:
-    """Archives that the user has placed for a source, sorted by name."""
-    inboxes = [source.inbox]
-    if settings.data_root is not None:
-        inboxes.append(settings.data_root / source.inbox.name)
-    for inbox in inboxes:
-        found = sorted(path for path in inbox.glob("*") if path.is_file() and archives.is_archive(path))
-        if found:
-            return found
-    return []
 
 
 def _archive(source: Source, lock: Lock, settings: Settings) -> Staged:

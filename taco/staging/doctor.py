@@ -14,7 +14,7 @@ from rich.text import Text
 from taco import suites
 from taco.models import backends
 from taco.runtime import REPORTED_PACKAGES, file_digest, versions
-from taco.staging import bring, space, vggsound
+from taco.staging import bring, inbox, space, vggsound
 from taco.staging.sources import (
     GIGA,
     SOUNDS,
@@ -167,7 +167,7 @@ def _step(source: Source | None, place: Path, settings: bring.Settings) -> str:
         step = f"Run `snakemake stage` with your configuration; it comes from {source.origins[0]}{size}."
         step += f" Terms: {source.terms}" if source.agreement else ""
     else:
-        step = bring.by_hand(source)
+        step = inbox.by_hand(source, settings.data_root)
     if source.agreement and source.name not in settings.accepted_terms:
         step += f" If you agree, add {source.name} to staging.accepted_terms first."
     return step

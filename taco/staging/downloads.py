@@ -6,7 +6,6 @@ and what can be refused early is refused early: a page instead of a file, anothe
 """
 
 import contextlib
-import errno
 import json
 import logging
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from taco.runtime import DISK_FULL
 from taco.staging import hub, transfers
 from taco.staging.archives import DiskFullError, require_space
 from taco.staging.sources import Origin
@@ -62,7 +62,7 @@ def fetch(origin: Origin, part: Path, wanted: Wanted, patience: Patience | None 
     try:
         patience.call(bring, origin, part, wanted)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in DISK_FULL:
             raise DiskFullError(
                 f"{part}: the disk became full while {wanted.name} arrived. Free some room and start again; "
                 "what has arrived is kept."

@@ -5,6 +5,7 @@ belongs. The lock files beside it are written by the program: what was found the
 verified ever after.
 """
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
 
 from taco.runtime import atomic_write, file_digest
+from taco.staging.guards import guard
+
+log = logging.getLogger("taco")
 
 GIGA = 10**9
 LOCK_HEADER = """\
@@ -294,17 +297,30 @@ class Lock:
         """
         if not files and not more:
             return
+        if self.path.parent.is_dir() and not os.access(self.path.parent, os.W_OK):
+            self._verify_only(source, files)
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_name(f".{self.path.name}.guard")):
+        with guard(self.path):
             self.entries = Lock.read(self.path).entries
             before = yaml.safe_dump(self.entries)
             entry = self.entries.setdefault(source, {})
             for name, path in files.items():
                 if self.verify(source, name, path) is None:
                     entry.setdefault("files", {})[name] = _record(path, origin)
-            entry.update({key: value for key, value in more.items() if key not in entry})
+            entry.update(more)
             if yaml.safe_dump(self.entries) != before:
                 self._write()
+
+    def _verify_only(self, source: str, files: Mapping[str, Path]) -> None:
+        """In a project of somebody else's: what is recorded is verified, what is not is said."""
+        new = [name for name, path in files.items() if self.verify(source, name, path) is None]
+        if new:
+            log.warning(
+                "%s cannot be written: the digest of %s is not recorded. To keep one, copy the catalogue and its lock "
+                "files to a folder of yours and set staging.catalogue.",
+                *(self.path, ", ".join(new)),
+            )
 
     def _write(self) -> None:
         with atomic_write(self.path) as partial:

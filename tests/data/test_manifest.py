@@ -13,6 +13,7 @@ from PIL import Image
 
 from taco.data import manifest
 from taco.data.problems import ManifestError, Problem
+from taco.runtime import OutputError
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_columns_and_types_are_those_documented(frame):
 
 def test_writing_into_what_is_no_folder_is_one_clear_error(tmp_path, frame):
     (tmp_path / "results").write_text("a file, no folder")
-    with pytest.raises(ManifestError, match="expected a folder that can be written"):
+    with pytest.raises(OutputError, match="expected a file that can be written"):
         manifest.write(frame, tmp_path / "results/s4.parquet")
 
 
@@ -83,7 +84,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, frame, mo
         raise OSError("No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(ManifestError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         manifest.write(manifest.limit(frame, 1), tmp_path / "m.parquet")
     assert (tmp_path / "m.parquet").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["data", "m.parquet"]

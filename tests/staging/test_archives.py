@@ -1,5 +1,6 @@
 """Archives of strangers: unpacked whole, or refused with nothing left behind."""
 
+import errno
 import io
 import os
 import shutil
@@ -129,3 +130,135 @@ def test_an_interrupted_unpacking_starts_anew(tmp_path):
     (tmp_path / "a.zip").write_bytes(zipped({"a": b"x"}))
     assert archives.unpack([tmp_path / "a.zip"], tmp_path / "out") == archives.Contents(1, 1)
     assert os.listdir(tmp_path / "out") == ["a"]
+
+
+# Archives as they are given out
+
+
+def write_zip(path, files, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as handle:
+        for name, body in files.items():
+            handle.writestr(name, body)
+    return path
+
+
+def write_tar(path, files):
+    with tarfile.open(path, "w:gz") as handle:
+        for name, body in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            handle.addfile(info, io.BytesIO(body))
+    return path
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_what_systems_leave_is_passed_over_and_not_counted(tmp_path, write):
+    files = {"set/list.csv": b"a,b", "set/frames/1.jpg": b"jpeg"}
+    junk = [
+        "__MACOSX/set/._list.csv",
+        "set/.DS_Store",
+        "set/frames/Thumbs.db",
+        "set/._frames",
+        "desktop.ini",
+        "Icon\r",
+    ]
+    path = write(tmp_path / "set.archive", files | dict.fromkeys(junk, b"junk"))
+    assert archives.unpack([path], tmp_path / "out", ["list.csv", "frames"]) == archives.Contents(2, 7)
+    assert tree(tmp_path / "out") == ["frames/1.jpg", "list.csv"]
+    (tmp_path / "out/.DS_Store").write_bytes(b"the Finder was here")
+    assert archives.counted(tmp_path / "out") == archives.Contents(2, 7)
+
+
+def test_what_lies_beside_the_folder_is_left_out_and_not_counted(tmp_path):
+    path = write_zip(
+        tmp_path / "set.zip", {"readme.txt": b"hello", "deep/set/list.csv": b"a,b", "deep/x": b"x"}
+    )
+    assert archives.unpack([path], tmp_path / "out", ["list.csv"]) == archives.Contents(1, 3)
+    assert tree(tmp_path / "out") == ["list.csv"]
+
+
+def test_the_same_file_in_two_parts_is_no_contradiction(tmp_path):
+    same = {"label2idx.json": b"{}", "readme.txt": b"about"}
+    first = write_zip(tmp_path / "1.zip", {"S4/a.csv": b"a"} | same)
+    second = write_tar(tmp_path / "2.tar.gz", {"MS3/b.csv": b"b"} | same)
+    assert archives.unpack([first, second], tmp_path / "out", ["S4", "MS3"]).files == 4
+
+
+def test_another_readme_in_the_second_part_is_none_either(tmp_path):
+    parts = [
+        write_zip(tmp_path / f"{n}.zip", {f"{n}/a.csv": b"a", "README.md": n.encode()}) for n in ("S4", "MS3")
+    ]
+    archives.unpack(parts, tmp_path / "out", ["S4", "MS3"])
+    assert (tmp_path / "out/README.md").read_text() == "S4"
+
+
+@pytest.mark.parametrize("other", [b"b", b"aa", b""])
+def test_another_file_of_one_name_in_the_second_part_is_refused(tmp_path, other):
+    first = write_zip(tmp_path / "1.zip", {"set/metadata.csv": b"a"})
+    second = write_zip(tmp_path / "2.zip", {"set/metadata.csv": other})
+    with pytest.raises(archives.ArchiveError, match=r"2.zip: .*found another 'set/metadata.csv'"):
+        archives.unpack([first, second], tmp_path / "out")
+    assert tree(tmp_path) == ["1.zip", "2.zip"]
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [(9, "Deflate64"), (93, "Zstandard"), (98, "PPMd"), (77, "method 77")]
+)
+def test_a_zip_that_python_does_not_read_is_not_called_damaged(tmp_path, method, name):
+    path = write_zip(tmp_path / "set.zip", {"set/list.csv": b"x"})
+    packed = path.read_bytes().replace(b"\x14\0\0\0\x08\0", b"\x14\0\0\0" + bytes([method, 0]))
+    path.write_bytes(packed)
+    with pytest.raises(archives.ArchiveError) as error:
+        archives.unpack([path], tmp_path / "out", ["list.csv"])
+    words = str(error.value)
+    assert name in words and "7z x set.zip" in words and f"{tmp_path}/out/ then holds list.csv" in words
+    assert "Fetch it again" not in words
+    assert tree(tmp_path) == ["set.zip"]
+
+
+def test_back_slashes_of_windows_part_folders(tmp_path):
+    path = write_zip(
+        tmp_path / "set.zip", {"set\\list.csv": b"x", "set\\frames\\1.jpg": b"y", "set\\empty\\": b""}
+    )
+    assert archives.unpack([path], tmp_path / "out", ["list.csv", "frames"]) == archives.Contents(2, 2)
+    assert tree(tmp_path / "out") == ["frames/1.jpg", "list.csv"]
+
+
+def test_another_archive_under_the_name_of_a_zip_is_told_apart(tmp_path):
+    (tmp_path / "set.zip").write_bytes(b"Rar!\x1a\x07\x01\x00" + b"\0" * 100)
+    with pytest.raises(
+        archives.ArchiveError, match=r"a rar archive: unpack it with `unrar x set.zip`.*out/ then holds"
+    ):
+        archives.unpack([tmp_path / "set.zip"], tmp_path / "out", ["list.csv"])
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path):
+    inner = zipped({"inner.txt": b"x"})
+    path = write_tar(tmp_path / "a.tar.gz", {"a": b"a", "z.zip": inner})
+    with tarfile.open(tmp_path / "a.tar", "w") as handle:
+        for name in ("a.tar.gz",):
+            handle.add(tmp_path / name, "z.zip")
+    assert archives.unpack([path], tmp_path / "out").files == 2
+    assert archives.unpack([tmp_path / "a.tar"], tmp_path / "out2").files == 1
+
+
+def test_an_archive_of_archives_says_so(tmp_path):
+    path = write_zip(tmp_path / "all.zip", {"S4.zip": b"x", "MS3.tar.gz": b"y"})
+    with pytest.raises(
+        archives.ArchiveError, match=r"found further archives: MS3.tar.gz, S4.zip\. Take them out"
+    ):
+        archives.unpack([path], tmp_path / "out", ["Single-source"])
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG"])
+def test_a_quota_is_a_full_disk_too(tmp_path, monkeypatch, name):
+    def full(*_):
+        raise OSError(getattr(errno, name), "no more")
+
+    monkeypatch.setattr(archives, "copy_member", full)
+    with pytest.raises(archives.DiskFullError, match="no more"):
+        archives.unpack([write_zip(tmp_path / "a.zip", {"a": b"x"})], tmp_path / "out")
