@@ -1,38 +1,27 @@
 """Images and sounds: decode, cut, resample, fit to a window, draw a spectrogram.
 
-Every function takes and returns numpy arrays. Nothing here knows of datasets. torch and torchaudio are imported only
-when something has to be resampled, so that manifests and tables stay free of them.
+Every function takes and returns numpy arrays. Nothing here knows of datasets. torch is imported only when an image is
+resized, so that manifests and tables stay free of it.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 from PIL import Image
 
+from taco.data import soundfiles
+from taco.data.problems import MediaError, reason, require_file
+
+# torchaudio's defaults: the filter's zero crossings on either side, and its cutoff as a share of the lower rate's.
+RESAMPLING_ZEROS = 6
+RESAMPLING_ROLLOFF = 0.99
 # Decoded sounds kept per process: the frames of a clip are cut from one file and follow each other.
 CACHED_SOUNDS = 4
-
-
-class MediaError(ValueError):
-    """A file that cannot be used, with what was expected, what was found and what to do."""
-
-    def __init__(self, file: str | Path, expected: str, found: str, remedy: str) -> None:
-        self.file, self.expected, self.found, self.remedy = (
-            str(file),
-            expected,
-            found,
-            remedy,
-        )
-        super().__init__(f"{file}: expected {expected}; found {found}. {remedy}")
-
-    def __reduce__(self) -> tuple:
-        """Pickle all four parts, so that the error of a worker process arrives whole."""
-        return type(self), (self.file, self.expected, self.found, self.remedy)
 
 
 class Spectrogram(NamedTuple):
@@ -41,16 +30,6 @@ class Spectrogram(NamedTuple):
     decibels: np.ndarray
     frequencies: np.ndarray
     times: np.ndarray
-
-
-def require_file(path: str | Path, expected: str, remedy: str) -> None:
-    """Raise `MediaError` unless `path` is a file of at least one byte."""
-    path = Path(path)
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise MediaError(path, expected, found, remedy)
-    if path.stat().st_size == 0:
-        raise MediaError(path, expected, "an empty file (0 bytes)", remedy)
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -68,7 +47,7 @@ def open_image(path: str | Path) -> Image.Image:
             image.load()
             return image.copy()
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise MediaError(path, expected, f"undecodable data ({_reason(error)})", remedy) from error
+        raise MediaError(path, expected, f"undecodable data ({reason(error)})", remedy) from error
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -115,7 +94,7 @@ def resize(image: np.ndarray, side: int, mode: str = "fcclip") -> np.ndarray:
 
 
 def decode_sound(path: str | Path) -> tuple[np.ndarray, int]:
-    """Decode a whole sound file and mix its channels down to one by their mean.
+    """Decode a whole sound file (see `taco.data.soundfiles.decode`) and mix its channels down to one by their mean.
 
     Returns
     -------
@@ -123,32 +102,9 @@ def decode_sound(path: str | Path) -> tuple[np.ndarray, int]:
         float32 [T], T >= 1, finite; PCM files lie in [-1, 1].
     rate : int
         Samples per second.
-
-    Raises
-    ------
-    MediaError
-        The file is missing, empty, unreadable, of zero length, or holds NaN or infinite samples.
     """
-    expected, remedy = (
-        "a sound with at least one sample",
-        "Fetch or write this file again.",
-    )
-    require_file(path, expected, remedy)
-    try:
-        wave, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (
-        RuntimeError,
-        TypeError,
-    ) as error:  # soundfile.LibsndfileError is a RuntimeError
-        hint = f"{remedy} A video container has to be converted to WAV or FLAC first."
-        raise MediaError(path, expected, f"undecodable data ({_reason(error)})", hint) from error
-    if len(wave) == 0:
-        raise MediaError(path, expected, "a sound of zero length", remedy)
-    broken = ~np.isfinite(wave).all(axis=1)
-    if broken.any():
-        found = f"{broken.sum()} NaN or infinite samples, the first at {broken.argmax() / rate:.3f} s"
-        raise MediaError(path, "finite samples", found, remedy)
-    return wave.mean(axis=1), int(rate)
+    wave, rate = soundfiles.decode(path)
+    return wave.mean(axis=1), rate
 
 
 def read_sound(path: str | Path, start: float, duration: float, rate: int) -> np.ndarray:
@@ -190,7 +146,7 @@ def read_sound(path: str | Path, start: float, duration: float, rate: int) -> np
         remedy = "The clip's sound is too short for its frames: fetch it again or leave the clip out."
         raise MediaError(path, f"sound at {start:g} s", f"a file of {length:.3f} s", remedy)
     piece = wave[first : max(last, first + 1)].copy()
-    return piece if native == rate else _resample(piece, native, rate)
+    return piece if native == rate else resample(piece, native, rate)
 
 
 @lru_cache(maxsize=CACHED_SOUNDS)
@@ -201,12 +157,37 @@ def _decoded(path: str, modified_ns: int, size: int) -> tuple[np.ndarray, int]:
     return wave, rate
 
 
-def _resample(wave: np.ndarray, native: int, rate: int) -> np.ndarray:
-    """Windowed-sinc resampling of float32 [T] to ceil(T · rate / native) samples."""
-    import torch
-    from torchaudio.functional import resample
+def resample(wave: np.ndarray, native: int, rate: int) -> np.ndarray:
+    """Change a sound's rate by torchaudio's windowed sinc, to double precision and in bounded memory.
 
-    return resample(torch.from_numpy(wave), native, rate).numpy()
+    torchaudio keeps a filter for each of the new rate's samples, whose number is the product of both rates where they share
+    no factor. Here it is one filter of about 12 times the greater rate, read in steps.
+
+    Parameters
+    ----------
+    wave : numpy.ndarray
+        float32 [T].
+    native, rate : int
+        Samples per second before and after.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 [ceil(T · rate / native)].
+    """
+    shared = math.gcd(native, rate)
+    up, down = rate // shared, native // shared
+    return signal.resample_poly(wave, up, down, window=_sinc(up, down)).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _sinc(up: int, down: int) -> np.ndarray:
+    """Low-pass filter between two rates, sampled up · down times where they have `up` and `down` samples: Hann-windowed sinc."""
+    cutoff = RESAMPLING_ROLLOFF * min(up, down)
+    half = math.ceil(RESAMPLING_ZEROS * up * down / cutoff)
+    time = np.arange(-half, half + 1) * (cutoff / (up * down))
+    window = np.cos(np.pi / 2 * np.clip(time / RESAMPLING_ZEROS, -1, 1)) ** 2
+    return np.sinc(time) * window * (cutoff / (up * down))
 
 
 def fit_window(
@@ -287,8 +268,3 @@ def spectrogram(
     if peak > 0:
         decibels = 10 * np.log10(np.maximum(power / peak, 10 ** (-range_db / 10)))
     return Spectrogram(decibels.astype(np.float32), frequencies, times)
-
-
-def _reason(error: Exception) -> str:
-    """The decoder's own words on one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 LISTED_PROBLEMS = 20
 
@@ -35,3 +36,40 @@ class ManifestError(ValueError):
         if count > LISTED_PROBLEMS:
             lines.append(f"  … and {count - LISTED_PROBLEMS} more")
         super().__init__("\n".join(lines))
+
+
+class MediaError(ValueError):
+    """A file that cannot be used, with what was expected, what was found and what to do."""
+
+    def __init__(self, file: str | Path, expected: str, found: str, remedy: str) -> None:
+        self.file, self.expected, self.found, self.remedy = str(file), expected, found, remedy
+        super().__init__(f"{file}: expected {expected}; found {found}. {remedy}")
+
+    def __reduce__(self) -> tuple:
+        """Pickle all four parts, so that the error of a worker process arrives whole."""
+        return type(self), (self.file, self.expected, self.found, self.remedy)
+
+    @property
+    def problem(self) -> Problem:
+        """The same as one of a dataset's problems."""
+        return Problem(self.file, self.expected, self.found, self.remedy)
+
+
+def require_file(path: str | Path, expected: str, remedy: str) -> None:
+    """Raise `MediaError` unless `path` is a file of at least one byte."""
+    path = Path(path)
+    try:
+        found = "a folder" if path.is_dir() else "no such file" if not path.is_file() else ""
+        found = found or ("" if path.stat().st_size else "an empty file (0 bytes)")
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # a name that is too long or holds a NUL, a folder that may not be entered
+        found = reason(error)
+    if found:
+        raise MediaError(path, expected, found, remedy)
+
+
+def reason(error: Exception) -> str:
+    """A library's own words on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

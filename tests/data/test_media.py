@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -166,6 +167,33 @@ def test_resampling_keeps_pitch_level_and_duration(tmp_path, rate):
     expected = 0.05 * np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)
     inner = slice(rate // 10, -rate // 10)  # the filter rings at both ends
     np.testing.assert_allclose(wave[inner], expected[inner], atol=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("native", "rate"), [(22050, 44100), (48000, 44100), (44100, 16000), (1601, 1600), (1600, 1601)]
+)
+@pytest.mark.parametrize("length", [1, 50, 3001])
+def test_resampling_is_torchaudios(native, rate, length):
+    from torchaudio.functional import resample
+
+    wave = np.random.default_rng(length).uniform(-1, 1, length).astype(np.float32)
+    expected = resample(torch.from_numpy(wave).double(), native, rate).numpy()
+    found = media.resample(wave, native, rate)
+    assert found.dtype == np.float32 and found.shape == (-(-length * rate // native),) == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("native", [44099, 44056, 1009, 383_987])
+def test_rates_without_a_common_factor_take_little_memory(native):
+    tone = np.sin(2 * np.pi * 200 * np.arange(native) / native).astype(np.float32)
+    tracemalloc.start()
+    found = media.resample(tone, native, 44100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # torchaudio's filter for 44099 Hz has 7.8 GB
+    inner = slice(4410, -4410)
+    expected = np.sin(2 * np.pi * 200 * np.arange(44100) / 44100)
+    np.testing.assert_allclose(found[inner], expected[inner], atol=2e-3)
 
 
 def test_a_file_is_decoded_once_for_its_pieces_and_again_when_it_changes(tmp_path, monkeypatch):
