@@ -58,9 +58,7 @@ def test_a_lost_file_is_named_to_whoever_reads_it(receipt):
         receipts.read(path)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"runs": 3, "state": ""}', '{"runs": [3], "state": ""}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"runs": 3, "state": ""}', '{"runs": [3], "state": ""}'])
 def test_a_damaged_receipt_is_refused_and_made_again(receipt, text):
     path, _ = receipt
     path.write_text(text)
