@@ -175,6 +175,8 @@ def resample(wave: np.ndarray, native: int, rate: int) -> np.ndarray:
     numpy.ndarray
         float32 [ceil(T · rate / native)].
     """
+    from scipy import signal  # takes a second, which a sound of the wanted rate is spared
+
     shared = math.gcd(native, rate)
     up, down = rate // shared, native // shared
     return signal.resample_poly(wave, up, down, window=_sinc(up, down)).astype(np.float32)
@@ -250,7 +252,7 @@ def spectrogram(
     Spectrogram
         Decibels relative to the maximum, float32 [F, T].
     """
-    from scipy import signal  # takes a second, which only figures need
+    from scipy import signal
 
     window = max(8, round(window_s * rate))
     padded = np.pad(np.asarray(wave, dtype=np.float64), (0, max(0, window - len(wave))))
