@@ -44,7 +44,7 @@ WINGS = {
         "suites",
     },
     "bench": {"cache", "conmf", "data", "method", "metrics", "models", "runtime", "suites"},
-    "commands": {"segmenting", "runtime"},
+    "commands": {"data", "method", "metrics", "miniature", "runtime", "segmenting", "suites"},
     "cli": None,
 }
 # Whatever imports one of these must not load torch.

@@ -12,10 +12,9 @@ from job import run
 from taco import runtime
 from taco.cache import receipts
 from taco.cache.hdf5 import CacheError, CacheWriter, open_cache
-from taco.data import datasets, manifest, media
+from taco.data import manifest
 from taco.method import contributed
 from taco.method.text import CLASSES, Text
-from taco.metrics.tasks import TASKS
 from taco.progress import progress
 
 log = logging.getLogger("taco")
@@ -34,30 +33,15 @@ def features_of(cache, sample, labels):
     )
 
 
-def make_sample(record, task, dataset, classes, rate, given, seed):
-    """A sample for a seed, read now."""
-    return contributed.Sample(
-        key=f"{dataset['name']}/{record['sample_id']}",
-        task=task,
-        kind="semantic" if TASKS[task].kind == "semantic" else "binary",
-        image=media.read_image(record["image"]),
-        sound=media.read_sound(record["audio"], record["start"], record["duration"], rate),
-        rate=rate,
-        classes=classes,
-        first_id=0 if classes[0] == "background" else 1,
-        seed=seed,
-        features=features_of(given[0], record["sample_id"], given[1]) if given else None,
-    )
-
-
 def samples_of(task, frame, inputs, params):
-    """The makers of a task's samples, with features or without."""
-    dataset, rate = params.dataset, params.settings["models"]["clap"]["sample_rate"]
-    classes = tuple(datasets.class_names(dataset))
-    return [
-        functools.partial(make_sample, record, task, dataset, classes, rate, inputs)
-        for record in frame.to_dict("records")
-    ]
+    """The makers of a task's samples, with features or without; a sample is read when its turn comes."""
+    rate = params.settings["models"]["clap"]["sample_rate"]
+
+    def make(record, seed):
+        features = features_of(inputs[0], record["sample_id"], inputs[1]) if inputs else None
+        return contributed.read_sample(record, task, params.dataset, rate, seed, features)
+
+    return [functools.partial(make, record) for record in frame.to_dict("records")]
 
 
 def predict(name, options, frame, inputs, params, path, basis):

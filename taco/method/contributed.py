@@ -24,7 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from taco.data import datasets, media
 from taco.metrics import min_max
+from taco.metrics.tasks import TASKS
 
 VARIANT = "contributed"
 """The variant under which contributed methods stand in score rows."""
@@ -94,6 +96,30 @@ class Sample:
     first_id: int
     seed: int
     features: Features | None = None
+
+
+def read_sample(
+    record: Mapping[str, Any],
+    task: str,
+    dataset: Mapping[str, Any],
+    rate: int,
+    seed: int,
+    features: Features | None = None,
+) -> Sample:
+    """Read a manifest row's image and sound: what a method is given of it."""
+    classes = tuple(datasets.class_names(dataset))
+    return Sample(
+        key=f"{dataset['name']}/{record['sample_id']}",
+        task=task,
+        kind="semantic" if TASKS[task].kind == "semantic" else "binary",
+        image=media.read_image(record["image"]),
+        sound=media.read_sound(record["audio"], record["start"], record["duration"], rate),
+        rate=rate,
+        classes=classes,
+        first_id=0 if classes[0] == "background" else 1,
+        seed=seed,
+        features=features,
+    )
 
 
 class Method(NamedTuple):
