@@ -1,6 +1,6 @@
 """Decoding and scoring: one row per sample, method, variant, bank and seed; and what figures show of the samples.
 
-The output is a folder: of each task of the dataset, its rows, its histograms and its examples.
+The output is a folder: of each task of the dataset, its rows, its pools and its examples.
 """
 
 

@@ -68,7 +68,7 @@ rule figures:
     params:
         code=digest("figures"),
         rows=suites.score_files(config, "rows.parquet"),
-        histograms=suites.score_files(config, "histograms.parquet"),
+        pools=suites.score_files(config, "pools.parquet"),
         examples=suites.score_files(config, "examples.h5"),
         banks={task["dataset"]: task["default_bank"] for task in reversed(config["tasks"].values())},
         datasets=suites.used_datasets(config),

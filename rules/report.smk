@@ -36,7 +36,7 @@ rule tables:
     params:
         code=digest("tables"),
         rows=suites.score_files(config, "rows.parquet"),
-        histograms=suites.score_files(config, "histograms.parquet"),
+        pools=suites.score_files(config, "pools.parquet"),
         config=config,
         stages={stage: digest(stage) for stage in ["features", "text", "factorize", "score"]},
     script:

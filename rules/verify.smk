@@ -37,7 +37,7 @@ rule checks:
     params:
         code=digest("checks"),
         rows=suites.score_files(config, "rows.parquet"),
-        histograms=suites.score_files(config, "histograms.parquet"),
+        pools=suites.score_files(config, "pools.parquet"),
         datasets=[
             (
                 suites.dataset(config, name),

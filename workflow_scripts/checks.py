@@ -18,7 +18,7 @@ from taco.method import proposals
 from taco.method.text import CLASSES, Text
 from taco.metrics.tasks import TASKS
 from taco.models import fcclip, weights
-from taco.results import agreement, score_files, tables, verify
+from taco.results import agreement, pools, score_files, tables, verify
 
 log = logging.getLogger("taco")
 FACTORS = (
@@ -144,7 +144,7 @@ def all_checks(params, inputs):
     yield from verify.comparison_checks(rows)
     if params.settings["tables"]["reported"]:
         reported = tables.load_reported(params.settings["tables"]["reported"])
-        yield from agreement.score_checks(rows, score_files.load_histograms(params.histograms), reported)
+        yield from agreement.score_checks(rows, pools.load(params.pools), reported)
 
 
 def main(snakemake):

@@ -13,7 +13,7 @@ from taco.cache.hdf5 import open_cache
 from taco.figures import drawing, exhibits
 from taco.figures.examples import open_sources
 from taco.metrics.tasks import TASKS
-from taco.results import score_files
+from taco.results import pools, score_files
 
 log = logging.getLogger("taco")
 
@@ -58,7 +58,7 @@ def main(snakemake):
                 params.settings["seed"],
             ),
             rows=rows,
-            histograms=score_files.load_histograms(params.histograms),
+            pools=pools.load(params.pools),
             traces=traces(inputs.factors, params.banks, rows),
             steps=pd.read_csv(inputs.steps) if inputs.steps else None,
             n_rows=params.settings["figures"]["rows"],

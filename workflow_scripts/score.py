@@ -3,6 +3,7 @@
 What figures and gallery show of the samples is kept on the way.
 """
 
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from taco.method.examples import ExampleWriter
 from taco.method.stored import StoredRun
 from taco.method.text import CLASSES, Text
 from taco.progress import progress
+from taco.results import pools
 from taco.results.score_files import write_rows
 
 
@@ -33,12 +35,18 @@ class Work(NamedTuple):
     contributed: dict[str, Any]
     examples: ExampleWriter
     rows: list[dict[str, Any]]
-    histograms: dict[tuple, Any]
+    pools: dict[tuple, Any]
+    keep: Callable[[Iterable[dict[str, Any]]], None]
 
     @property
     def truth_kind(self) -> str:
         """The truth that the task is scored against."""
         return "semantic" if self.scorer.how.kind == "semantic" else "binary"
+
+    def write_pools(self) -> None:
+        """Write what has been pooled, and forget it."""
+        self.keep(evaluate.pool_rows(self.pools, self.task, self.scorer.how.dataset))
+        self.pools.clear()
 
 
 def others_on(task, predictions, params):
@@ -79,7 +87,8 @@ def work_on(task, options, snakemake, text, factors, predictions, samples, devic
     attributes = {"dataset": name, "task": task, "bank": options["default_bank"], "code": params.code}
     path = Path(snakemake.output[0], f"{task}.examples.h5")
     examples = stack.enter_context(ExampleWriter(path, samples, shown, attributes))
-    return Work(task, scorer, runs, others_on(task, predictions, params), examples, [], {})
+    keep = stack.enter_context(pools.writer(Path(snakemake.output[0], f"{task}.pools.parquet")))
+    return Work(task, scorer, runs, others_on(task, predictions, params), examples, [], {}, keep)
 
 
 def score(works, index, record, samples, proposed):
@@ -91,15 +100,15 @@ def score(works, index, record, samples, proposed):
         identity |= {"task": work.task, "dataset": work.scorer.how.dataset, "class_name": names}
         sample = sample._replace(proposals=proposed, masks=masks)
         work.examples.truth(index, sample.truth)
-        for answer, row in work.scorer.scored(sample, work.histograms, names):
+        for answer, row in work.scorer.scored(sample, work.pools, names):
             work.rows.append({**identity, **row})
             work.examples.answer(index, answer, sample)
+        if sum(pool.n_pixels for pool in work.pools.values()) > pools.MOST_PIXELS:
+            work.write_pools()
 
 
 def write(work, folder, device, samples):
-    """Write a task's rows and histograms."""
-    found = evaluate.histogram_rows(work.histograms, work.task, work.scorer.how.dataset)
-    write_rows(found, Path(folder, f"{work.task}.histograms.parquet"), "histogram")
+    """Write a task's rows."""
     cost = {
         "seconds": dict(work.scorer.seconds),
         "answers": dict(work.scorer.answers),
@@ -172,6 +181,8 @@ def main(snakemake):
             for index, ((record, found), proposed) in enumerate(read_ahead):
                 score(works, index, record, found, proposed)
                 bar.update()
+        for work in works:
+            work.write_pools()
     for work in works:
         write(work, snakemake.output[0], device, len(frame))
 

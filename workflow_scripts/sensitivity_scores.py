@@ -69,7 +69,7 @@ def solve(parts, solver, anchors, seeds, name, device):
 @torch.inference_mode()
 def scores(parts, results, scorer, bank, seeds, task, name):
     """Every metric of TACO for each seed."""
-    rows, histograms = [], {}
+    rows, pools = [], {}
     for part, result in zip(parts, results, strict=True):
         for index, record in enumerate(part.frame.to_dict("records")):
             found = (result.image_activations, result.image_factors, result.k_star)
@@ -77,10 +77,9 @@ def scores(parts, results, scorer, bank, seeds, task, name):
             names = ", ".join(record["classes"])
             identity = {"task": task, "dataset": name, "class_name": names}
             identity |= {key: record[key] for key in ("sample_id", "clip_id")}
-            scored = scorer.scored(part.samples[index]._replace(runs=[one]), histograms, names)
+            scored = scorer.scored(part.samples[index]._replace(runs=[one]), pools, names)
             rows += [{**identity, **row} for answer, row in scored if answer.method == "TACO"]
-    pools = pd.DataFrame(evaluate.histogram_rows(histograms, task, name))
-    return aggregate.per_seed(pd.DataFrame(rows), pools)
+    return aggregate.per_seed(pd.DataFrame(rows), pd.DataFrame(evaluate.pool_rows(pools, task, name)))
 
 
 def main(snakemake):

@@ -79,9 +79,9 @@ def samples_of(frame, truths, results, caches, bank, name, device):
         )
 
 
-def mean_precision(histograms, method, variant):
+def mean_precision(pools, method, variant):
     """Mean average precision over classes of one method and variant."""
-    found = [pool for key, pool in histograms.items() if key[1:3] == (method, variant)]
+    found = [pool for key, pool in pools.items() if key[1:3] == (method, variant)]
     return float(np.mean([pool.average_precision() for pool in found]))
 
 
@@ -115,7 +115,7 @@ def main(snakemake):
     )
     scorer = evaluate.Scorer(how, text.labels(name, CLASSES), text.constants, device)
     truths = [datasets.read_mask(record, dataset, how.size, "binary") for record in frame.to_dict("records")]
-    histograms = {}
+    pools = {}
     with (
         open_cache(snakemake.input.features, "features") as feats,
         proposals.reader(snakemake.input.proposals, shard, proposer, threads=snakemake.threads) as kept,
@@ -123,15 +123,15 @@ def main(snakemake):
     ):
         samples = list(samples_of(frame, truths, results, (feats, kept), bank, name, device))
         for sample, classes in zip(samples, frame["classes"], strict=True):
-            list(scorer.scored(sample, histograms, ", ".join(classes)))
+            list(scorer.scored(sample, pools, ", ".join(classes)))
         other = rest_of_inference(frame, dataset, settings, scorer, samples, device)
     table = pd.DataFrame(
         {
             "task": TASK,
             "metric": METRIC,
             "steps": list(results),
-            "value": [mean_precision(histograms, "TACO", str(step)) for step in results],
-            "baseline": mean_precision(histograms, "A-FC-CLIP", "list"),
+            "value": [mean_precision(pools, "TACO", str(step)) for step in results],
+            "baseline": mean_precision(pools, "A-FC-CLIP", "list"),
             "solve_seconds": [seconds[step] / len(frame) for step in results],
             "other_seconds": other / len(frame),
             "n_samples": len(frame),

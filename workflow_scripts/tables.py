@@ -6,7 +6,7 @@ from job import run
 
 from taco import runtime
 from taco.cache.hdf5 import open_cache
-from taco.results import aggregate, comparisons, extended, negatives, printing, score_files, tables
+from taco.results import aggregate, comparisons, extended, negatives, pools, printing, score_files, tables
 
 
 def write_table(outputs, frame, page):
@@ -34,9 +34,9 @@ def main(snakemake):
     config = snakemake.params.config
     suite, settings = config["suite"], config["tables"]
     rows = score_files.load_rows(snakemake.params.rows)
-    histograms = score_files.load_histograms(snakemake.params.histograms)
+    pooled = pools.load(snakemake.params.pools)
     conventions = aggregate.Conventions.of(settings)
-    summary = aggregate.summarise(rows, histograms, conventions)
+    summary = aggregate.summarise(rows, pooled, conventions)
     reported = tables.load_reported(settings["reported"]) if settings["reported"] else None
     for name in settings["which"]:
         frame = tables.build(summary, tables.SPECS[name], reported, suite)

@@ -28,8 +28,8 @@ class Evidence:
     ----------
     suite : str
     sources : dict task → Source
-    rows, histograms : DataFrame
-        From `taco.results.score_files`.
+    rows, pools : DataFrame
+        Score rows, and the index of ADE SP's pools (`taco.results.score_files`, `taco.results.pools`).
     traces : dict of dataset's title to (steps, objective [R, S, L])
     steps : DataFrame or None
         See `taco.figures.charts.steps`; None where Figure 6 is not drawn.
@@ -41,7 +41,7 @@ class Evidence:
     suite: str
     sources: Mapping[str, Source]
     rows: pd.DataFrame
-    histograms: pd.DataFrame
+    pools: pd.DataFrame
     traces: Mapping[str, tuple[Sequence[int], np.ndarray]]
     steps: pd.DataFrame | None
     n_rows: int
@@ -50,7 +50,7 @@ class Evidence:
     @cached_property
     def values(self) -> pd.DataFrame:
         """Every metric for each seed."""
-        return aggregate.per_seed(self.rows, self.histograms)
+        return aggregate.per_seed(self.rows, self.pools)
 
     def source(self, task: str) -> Source:
         """Examples of a task."""

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from taco.data.predictions import COLUMN, encode
 from taco.method import controls
 from taco.method.text import Labels
-from taco.metrics import ScoreHistogram, binary_row, semantic_row
+from taco.metrics import ScorePool, binary_row, semantic_row
 from taco.metrics.tasks import TASKS
 from taco.models import fcclip
 
@@ -154,9 +154,9 @@ class Scorer:
         }
 
     def scored(
-        self, sample: Sample, histograms: dict[tuple, ScoreHistogram], class_name: str
+        self, sample: Sample, pools: dict[tuple, ScorePool], class_name: str
     ) -> Iterator[tuple[Prediction, dict[str, Any]]]:
-        """Yield every answer with its row, without identity of sample and task; add ADE SP's scores to ``histograms``."""
+        """Yield every answer with its row, without identity of sample and task; add ADE SP's scores to ``pools``."""
         confidence, clap_label = self._listen(sample.clap_embedding)
         for answer in chain(self.predictions(sample, clap_label), sample.contributed):
             cell = (answer.method, answer.variant, answer.bank, answer.seed)
@@ -165,9 +165,7 @@ class Scorer:
             else:
                 counts = binary_row(answer.scores, sample.truth)
             if self.how.kind == "pooled":
-                histograms.setdefault((class_name, *cell), ScoreHistogram()).update(
-                    answer.scores, sample.truth
-                )
+                pools.setdefault((class_name, *cell), ScorePool()).update(answer.scores, sample.truth)
             row = {
                 **dict(zip(("method", "variant", "word_bank", "seed"), cell, strict=True)),
                 **counts,
@@ -341,13 +339,9 @@ def span_of(maps: Tensor) -> list[tuple[float, float]]:
     return list(zip(flat.amin(1).tolist(), flat.amax(1).tolist(), strict=True))
 
 
-def histogram_rows(
-    histograms: Mapping[tuple, ScoreHistogram], task: str, dataset: str
-) -> list[dict[str, Any]]:
-    """Histogram rows of ADE SP; see `taco.metrics`."""
+def pool_rows(pools: Mapping[tuple, ScorePool], task: str, dataset: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of ADE SP's pools, sorted as they are asked for; see `taco.metrics`."""
     names = ("class_name", "method", "variant", "word_bank", "seed")
     identity = {"task": task, "dataset": dataset}
-    return [
-        {**identity, **dict(zip(names, cell, strict=True)), **histogram.to_row()}
-        for cell, histogram in histograms.items()
-    ]
+    for cell, pool in pools.items():
+        yield {**identity, **dict(zip(names, cell, strict=True)), **pool.to_row()}

@@ -43,10 +43,9 @@ predicted       int32[C]     pixels predicted as the id
 truth           int32[C]     pixels whose truth is the id
 ==============  ===========  =================================================================
 
-ADE SP has, beside its binary rows, one **histogram row** per (class, method, variant, word bank,
-seed) and shard: `HISTOGRAM_IDENTITY` (the identity without sample and clip) plus ``n_samples``
-int32 and the aligned sparse lists ``bins`` uint16, ``positives`` and ``negatives`` int64
-(`ScoreHistogram.to_row`).
+ADE SP has, beside its binary rows, **pools**, one row or more per (class, method, variant, word bank,
+seed) and shard: `POOL_IDENTITY` (the identity without sample and clip) plus ``n_samples`` int32 and
+the scores of all pixels, ``positives`` and ``negatives`` int32, sorted (`ScorePool.to_row`).
 
 Comparisons
 -----------
@@ -66,13 +65,13 @@ from .binary import (
     f_curves,
     mask_iou,
 )
-from .pooled import BINS, BINS_PER_UNIT, LOWEST_SCORE, ScoreHistogram, dequantise, quantise
+from .pooled import ScorePool, from_ordered, ordered
 from .rows import (
     BETA2,
     BINARY_COLUMNS,
-    HISTOGRAM_COLUMNS,
-    HISTOGRAM_IDENTITY,
     IDENTITY,
+    POOL_COLUMNS,
+    POOL_IDENTITY,
     SEMANTIC_COLUMNS,
     min_max,
 )
@@ -88,30 +87,27 @@ from .semantic import (
 __all__ = [
     "BETA2",
     "BINARY_COLUMNS",
-    "BINS",
-    "BINS_PER_UNIT",
     "CONVENTIONS",
     "EMPTY_TRUTHS",
     "F_AGGREGATIONS",
     "F_THRESHOLDS",
-    "HISTOGRAM_COLUMNS",
-    "HISTOGRAM_IDENTITY",
     "IDENTITY",
-    "LOWEST_SCORE",
+    "POOL_COLUMNS",
+    "POOL_IDENTITY",
     "SEMANTIC_COLUMNS",
     "THRESHOLDS",
-    "ScoreHistogram",
+    "ScorePool",
     "best_f",
     "best_mask_iou",
     "binary_row",
     "class_ratios",
     "convention_ids",
-    "dequantise",
     "f_curves",
+    "from_ordered",
     "image_miou",
     "mask_iou",
     "min_max",
-    "quantise",
+    "ordered",
     "semantic_row",
     "semantic_scores",
 ]

@@ -13,7 +13,7 @@ IDENTITY = (
     "word_bank",
     "seed",
 )
-HISTOGRAM_IDENTITY = tuple(name for name in IDENTITY if name not in ("sample_id", "clip_id"))
+POOL_IDENTITY = tuple(name for name in IDENTITY if name not in ("sample_id", "clip_id"))
 BINARY_COLUMNS = ("pixels", "positives", "tp", "fp", "f_tp", "f_pp")
 SEMANTIC_COLUMNS = (
     "pixels",
@@ -24,7 +24,7 @@ SEMANTIC_COLUMNS = (
     "predicted",
     "truth",
 )
-HISTOGRAM_COLUMNS = ("n_samples", "bins", "positives", "negatives")
+POOL_COLUMNS = ("n_samples", "positives", "negatives")
 
 BETA2 = 0.3
 """β² of every F score."""

@@ -12,7 +12,7 @@ class Task:
     title : str
         its name in tables
     kind : {"binary", "pooled", "semantic"}
-        pooled = binary rows and, in addition, histograms by class (ADE SP)
+        pooled = binary rows and, in addition, pools by class (ADE SP)
     word_bank : str
         the paper's default bank
     conventions : tuple of str

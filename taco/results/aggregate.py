@@ -12,6 +12,7 @@ import pandas as pd
 
 from taco import metrics
 from taco.metrics.tasks import TASKS
+from taco.results import pools
 from taco.results.score_files import CELL, AggregateError
 
 
@@ -55,15 +56,15 @@ PAPER = Conventions()
 # ------------------------------------------------------------------------- one value for each seed
 
 
-def per_seed(rows, histograms=None, conventions=PAPER):
+def per_seed(rows, pooled=None, conventions=PAPER):
     """Every metric of every cell, for each seed.
 
     Parameters
     ----------
     rows : DataFrame
         from `taco.results.score_files.load_rows`
-    histograms : DataFrame, optional
-        from `taco.results.score_files.load_histograms`; needed where rows hold ADE SP
+    pooled : DataFrame, optional
+        rows of pools, from `taco.results.pools.load` or with the scores themselves; needed where rows hold ADE SP
     conventions : Conventions
 
     Returns
@@ -75,17 +76,17 @@ def per_seed(rows, histograms=None, conventions=PAPER):
     Raises
     ------
     AggregateError
-        unknown task, seeds or methods of one task that were scored on different samples, missing histograms.
+        unknown task, seeds or methods of one task that were scored on different samples, missing pools.
     """
     _check_samples(rows)
-    pools = _pools(histograms)
+    of_cell = {} if pooled is None or pooled.empty else dict(tuple(pooled.groupby([*CELL, "seed"])))
     records = []
     for key, group in rows.groupby([*CELL, "seed"], sort=True):
         group = group.sort_values("sample_id", kind="stable")
         task = TASKS[key[0]]
         values = _semantic(group, task) if task.kind == "semantic" else _binary(group, conventions)
         if task.kind == "pooled":
-            values += _pooled(pools.get(key), group, key)
+            values += _pooled(of_cell.get(key), group, key)
         for metric, value, threshold in values:
             records.append((*key, metric, value, threshold, len(group)))
     return pd.DataFrame(records, columns=[*CELL, "seed", "metric", "value", "threshold", "n_samples"])
@@ -129,32 +130,23 @@ def _binary(group, conventions):
     ]
 
 
-def _pools(histograms):
-    """Merge shards: (cell, seed) → {class_name: ScoreHistogram}."""
-    pools = {}
-    if histograms is None:
-        return pools
-    for row in histograms.to_dict("records"):
-        classes = pools.setdefault(tuple(row[name] for name in (*CELL, "seed")), {})
-        pool = classes.setdefault(row["class_name"], metrics.ScoreHistogram())
-        pool.merge(metrics.ScoreHistogram.from_row(row))
-    return pools
-
-
-def _pooled(classes, group, key):
+def _pooled(rows, group, key):
+    """Mean over classes, of one cell's rows of pools; one class is in memory at a time."""
     expected = group["class_name"].value_counts().to_dict()
-    found = {name: pool.n_samples for name, pool in (classes or {}).items()}
+    found = {} if rows is None else rows.groupby("class_name")["n_samples"].sum().to_dict()
     if expected != found:
         odd = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
         name = odd[0]
         raise AggregateError(
-            f"{written(key)}: histograms do not match the rows in {len(odd)} classes, first {name!r}: "
+            f"{written(key)}: pools do not match the rows in {len(odd)} classes, first {name!r}: "
             f"{expected.get(name, 0)} samples expected, {found.get(name, 0)} found; score the task again"
         )
-    pools = [classes[name] for name in sorted(classes)]
+    values = []
+    for _, part in rows.groupby("class_name", sort=True):
+        pool = pools.pool(part.to_dict("records"))
+        values.append((pool.best_iou(), pool.average_precision()))
     return [
-        ("mIoU", float(np.mean([pool.best_iou() for pool in pools])), np.nan),
-        ("mAP", float(np.mean([pool.average_precision() for pool in pools])), np.nan),
+        (metric, float(np.mean(v)), np.nan) for metric, v in zip(("mIoU", "mAP"), zip(*values), strict=True)
     ]
 
 
@@ -220,9 +212,9 @@ def over_seeds(values):
     return result.reset_index()
 
 
-def summarise(rows, histograms=None, conventions=PAPER):
+def summarise(rows, pooled=None, conventions=PAPER):
     """`per_seed`, then `over_seeds`."""
-    return over_seeds(per_seed(rows, histograms, conventions))
+    return over_seeds(per_seed(rows, pooled, conventions))
 
 
 # ------------------------------------------------------------------------------------- by image

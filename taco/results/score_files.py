@@ -28,9 +28,7 @@ _TYPES = {
     "n_labels": pa.int32(),
     "first_id": pa.int32(),
     "class_ids": pa.list_(pa.int16()),
-    "n_samples": pa.int32(),
-    "bins": pa.list_(pa.uint16()),
-    "negatives": pa.list_(pa.int64()),
+    "positives": pa.int32(),
     **{
         name: pa.list_(pa.int32())
         for name in ("tp", "fp", "f_tp", "f_pp", "intersection", "predicted", "truth")
@@ -40,7 +38,6 @@ _TYPES = {
 _COLUMNS = {
     "binary": metrics.IDENTITY + metrics.BINARY_COLUMNS,
     "semantic": metrics.IDENTITY + metrics.SEMANTIC_COLUMNS,
-    "histogram": metrics.HISTOGRAM_IDENTITY + metrics.HISTOGRAM_COLUMNS,
 }
 
 
@@ -52,7 +49,7 @@ def write_rows(rows, path, kind, cost=None):
     rows : list of dict
         identity and counts; further scalar columns (k_star, confidence …) are kept as they are
     path : path
-    kind : {"binary", "semantic", "histogram"}
+    kind : {"binary", "semantic"}
     cost : mapping, optional
         what making the rows took, kept beside them (`taco.results.costs`)
 
@@ -70,7 +67,7 @@ def write_rows(rows, path, kind, cost=None):
             raise AggregateError(
                 f"{path}: row {number} differs in columns {odd} from the {kind} schema or row 0"
             )
-    fields = [pa.field(name, _column_type(name, kind), nullable=False) for name in columns]
+    fields = [pa.field(name, _TYPES[name], nullable=False) for name in columns]
     table = pa.table(
         [pa.array([row[f.name] for row in rows], f.type) for f in fields], schema=pa.schema(fields)
     )
@@ -80,12 +77,6 @@ def write_rows(rows, path, kind, cost=None):
     table = table.replace_schema_metadata(metadata)
     with runtime.atomic_write(path) as partial:
         pq.write_table(table, partial, compression="zstd")
-
-
-def _column_type(name, kind):
-    if name == "positives":
-        return pa.list_(pa.int64()) if kind == "histogram" else pa.int32()
-    return _TYPES[name]
 
 
 def load_rows(paths):
@@ -105,7 +96,7 @@ def load_rows(paths):
     AggregateError
         No file, a file of another schema or kind, or a row that appears twice.
     """
-    frame = _read(paths, ("binary", "semantic"))
+    frame = _read(paths)
     keys = [*CELL, "seed", "sample_id"]
     twice = frame[frame.duplicated(keys, keep=False)]
     if len(twice):
@@ -116,15 +107,7 @@ def load_rows(paths):
     return frame.sort_values(keys, kind="stable", ignore_index=True)
 
 
-def load_histograms(paths):
-    """Read the histogram rows of ADE SP (unmerged: one per shard); an empty frame for no path."""
-    paths = list(paths)
-    if not paths:
-        return pd.DataFrame(columns=_COLUMNS["histogram"])
-    return _read(paths, ("histogram",))
-
-
-def _read(paths, kinds):
+def _read(paths):
     frames = []
     for path in map(Path, paths):
         try:
@@ -136,9 +119,9 @@ def _read(paths, kinds):
         with file:
             meta = file.schema_arrow.metadata or {}
             version, kind = (meta.get(key, b"none").decode() for key in (b"taco_scores", b"kind"))
-            if version != SCHEMA_VERSION or kind not in kinds:
+            if version != SCHEMA_VERSION or kind not in _COLUMNS:
                 raise AggregateError(
-                    f"{path}: expected scores of schema {SCHEMA_VERSION} and kind {' or '.join(kinds)}, "
+                    f"{path}: expected scores of schema {SCHEMA_VERSION} and kind {' or '.join(_COLUMNS)}, "
                     f"found schema {version} and kind {kind}; score it again with this version"
                 )
             # Predictions that were kept are large, and no number comes from them.

@@ -33,7 +33,8 @@ from taco.results import aggregate, tables
 
 SUFFIXES = (".png", ".npy", ".json")
 VARIANT = "submitted"
-HIGHEST_SCORE = metrics.LOWEST_SCORE + (metrics.BINS - 1) / metrics.BINS_PER_UNIT
+# Bicubic interpolation (a = -0.75) of values in 0 … 1 stays within these.
+LOWEST_SCORE, HIGHEST_SCORE = -0.5, 1.5
 LISTED = 5
 
 
@@ -115,7 +116,7 @@ def read_map(path: Path, size: int, stretch: bool = False) -> np.ndarray:
         raise PredictionError(f"{path}: expected finite values, found NaN or infinity")
     if stretch:
         return metrics.min_max(scores)
-    if scores.min() < metrics.LOWEST_SCORE or scores.max() > HIGHEST_SCORE:
+    if scores.min() < LOWEST_SCORE or scores.max() > HIGHEST_SCORE:
         raise PredictionError(
             f"{path}: expected a map in 0 … 1, found [{scores.min():.4g}, {scores.max():.4g}]: "
             "rescale the maps, or let --stretch stretch each one over its image"
@@ -281,10 +282,10 @@ def score(
             scores = read_map(path, size, stretch)
             counts = metrics.binary_row(scores, truth)
             if TASKS[task].kind == "pooled":
-                pools.setdefault(class_name, (identity, metrics.ScoreHistogram()))[1].update(scores, truth)
+                pools.setdefault(class_name, (identity, metrics.ScorePool()))[1].update(scores, truth)
         rows.append({**identity, **{key: record[key] for key in ("sample_id", "clip_id")}, **counts})
-    histograms = pd.DataFrame([{**identity, **pool.to_row()} for identity, pool in pools.values()])
-    return aggregate.summarise(pd.DataFrame(rows), histograms, conventions)
+    pooled = pd.DataFrame([{**identity, **pool.to_row()} for identity, pool in pools.values()])
+    return aggregate.summarise(pd.DataFrame(rows), pooled, conventions)
 
 
 def table(summary: pd.DataFrame, suite: str) -> tuple[pd.DataFrame, tables.TableSpec]:

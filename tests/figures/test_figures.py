@@ -24,7 +24,7 @@ SUITE_LINE = "miniature suite: a generated world"
 @pytest.fixture(scope="module")
 def evidence(sources):
     rows = pd.concat([rows for _, rows in sources.values()], ignore_index=True)
-    histograms = pd.DataFrame(histograms_of(sources["ade_sp"][1], sources["ade_sp"][0]))
+    pooled = pd.DataFrame(pool_rows_of(sources["ade_sp"][1], sources["ade_sp"][0]))
     steps = pd.DataFrame(
         {
             "task": "ade_sp",
@@ -43,7 +43,7 @@ def evidence(sources):
         suite="miniature",
         sources={task: source for task, (source, _) in sources.items()},
         rows=rows,
-        histograms=histograms,
+        pools=pooled,
         traces={"S4": ([0, 10, 20, 30, 40], trace)},
         steps=steps,
         n_rows=3,
@@ -51,16 +51,14 @@ def evidence(sources):
     )
 
 
-def histograms_of(rows, source):
-    """Histogram rows that belong to the made-up ADE SP rows."""
+def pool_rows_of(rows, source):
+    """Rows of pools that belong to the made-up ADE SP rows."""
     pools = {}
     for row in rows.to_dict("records"):
         truth = source.truth(row["sample_id"])
-        key = tuple(row[name] for name in metrics.HISTOGRAM_IDENTITY)
-        pools.setdefault(key, metrics.ScoreHistogram()).update(truth * 0.5, truth)
-    return [
-        {**dict(zip(metrics.HISTOGRAM_IDENTITY, key, strict=True)), **p.to_row()} for key, p in pools.items()
-    ]
+        key = tuple(row[name] for name in metrics.POOL_IDENTITY)
+        pools.setdefault(key, metrics.ScorePool()).update(truth * 0.5, truth)
+    return [{**dict(zip(metrics.POOL_IDENTITY, key, strict=True)), **p.to_row()} for key, p in pools.items()]
 
 
 # ------------------------------------------------------------------------------------ examples

@@ -122,16 +122,16 @@ def test_empty_truth_has_an_empty_oracle():
 
 def test_rows_count_and_pools_fill_only_where_they_are_used():
     for task, pooled in (("s4", False), ("ade_sp", True)):
-        histograms = {}
-        rows = [row for _, row in make_scorer(task).scored(make_sample(), histograms, "bell")]
+        pools = {}
+        rows = [row for _, row in make_scorer(task).scored(make_sample(), pools, "bell")]
         assert all(row["pixels"] == SIZE**2 for row in rows)
         assert {row["clap_label"] for row in rows} == {"bell"}
-        assert bool(histograms) is pooled
+        assert bool(pools) is pooled
         if pooled:
-            assert ("bell", "TACO", "proposed", "general", 0) in histograms
-            written = evaluate.histogram_rows(histograms, task, "toy")
+            assert ("bell", "TACO", "proposed", "general", 0) in pools
+            written = list(evaluate.pool_rows(pools, task, "toy"))
             assert len(written) == len(rows)
-            assert sum(written[0]["positives"]) == SIZE * SIZE // 2
+            assert len(written[0]["positives"]) == SIZE * SIZE // 2
 
 
 def test_stretching_agrees_with_the_metrics_definition():

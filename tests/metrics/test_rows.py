@@ -18,7 +18,7 @@ def test_min_max_of_a_constant_map_is_zero(value):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("score", [metrics.min_max, metrics.quantise, lambda m: metrics.binary_row(m, m > 2)])
+@pytest.mark.parametrize("score", [metrics.min_max, metrics.ordered, lambda m: metrics.binary_row(m, m > 2)])
 def test_a_map_with_nan_is_refused(score, bad):
     with pytest.raises(ValueError, match="finite"):
         score(np.array([[0.0, bad]]))

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from score_rows import binary_rows, frame_of, histogram_rows, map_of, semantic_rows, truth_of
+from score_rows import binary_rows, frame_of, map_of, pool_rows, semantic_rows, truth_of
 
 from taco import metrics
-from taco.results import aggregate, score_files
+from taco.results import aggregate, pools, score_files
 
 # ----------------------------------------------------------------------------------------- per seed
 
@@ -44,14 +44,15 @@ def test_the_tables_conventions_are_the_papers_unless_others_are_set(tmp_path):
 
 def test_pooled_metrics_are_means_over_classes(tmp_path):
     rows = frame_of(binary_rows("ade_sp"), tmp_path)
-    pools = histogram_rows()
-    values = aggregate.per_seed(rows, frame_of(pools, tmp_path, "histogram", "pools")).set_index(
-        ["metric", "seed"]
-    )
-    classes = [metrics.ScoreHistogram.from_row(pool) for pool in pools if pool["seed"] == 2]
+    pooled = pool_rows()
+    index = frame_of(pooled, tmp_path, "pools", "pools")
+    values = aggregate.per_seed(rows, index).set_index(["metric", "seed"])
+    classes = [metrics.ScorePool.from_row(row) for row in pooled if row["seed"] == 2]
     assert len(classes) == 2
     assert values.loc[("mAP", 2), "value"] == np.mean([pool.average_precision() for pool in classes])
     assert values.loc[("mIoU", 2), "value"] == np.mean([pool.best_iou() for pool in classes])
+    in_memory = aggregate.per_seed(rows, pd.DataFrame(pooled)).set_index(["metric", "seed"])
+    pd.testing.assert_frame_equal(in_memory, values, check_exact=True)
 
 
 def test_semantic_metrics_in_both_conventions(tmp_path):
@@ -74,7 +75,7 @@ def test_avss_has_one_convention(tmp_path):
 
 @pytest.mark.parametrize("shards", [[8], [1] * 8, [3, 5], [2, 0, 5, 1]])
 def test_any_sharding_equals_one_pass_exactly(tmp_path, shards):
-    paths, pools = [], []
+    paths, pooled = [], []
     start = 0
     for number, size in enumerate(shards):
         samples = range(start, start + size)
@@ -83,19 +84,20 @@ def test_any_sharding_equals_one_pass_exactly(tmp_path, shards):
             ("s4", "binary", binary_rows(samples=samples)),
             ("ade", "binary", binary_rows("ade_sp", samples)),
             ("avss", "semantic", semantic_rows(samples)),
-            ("pools", "histogram", histogram_rows(samples)),
         ]:
-            path = tmp_path / f"{name}{number}.parquet"
-            score_files.write_rows(rows, path, kind)
-            (pools if kind == "histogram" else paths).append(path)
+            paths.append(tmp_path / f"{name}{number}.parquet")
+            score_files.write_rows(rows, paths[-1], kind)
+        pooled.append(tmp_path / f"pools{number}.parquet")
+        with pools.writer(pooled[-1]) as keep:
+            keep(pool_rows(samples))
     whole = [
         frame_of(binary_rows() + binary_rows("ade_sp"), tmp_path),
         frame_of(semantic_rows(), tmp_path, "semantic"),
     ]
     expected = aggregate.summarise(
-        pd.concat(whole, ignore_index=True), frame_of(histogram_rows(), tmp_path, "histogram")
+        pd.concat(whole, ignore_index=True), frame_of(pool_rows(), tmp_path, "pools")
     )
-    found = aggregate.summarise(score_files.load_rows(paths[::-1]), score_files.load_histograms(pools[::-1]))
+    found = aggregate.summarise(score_files.load_rows(paths[::-1]), pools.load(pooled[::-1]))
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
     assert len(found) == 2 + 4 + 2
     comparable = score_files.load_rows(paths)
@@ -114,13 +116,13 @@ def test_methods_of_a_task_must_share_their_samples(tmp_path):
         aggregate.per_seed(frame_of(seeds, tmp_path))
 
 
-def test_histograms_must_match_the_rows(tmp_path):
+def test_pools_must_match_the_rows(tmp_path):
     rows = frame_of(binary_rows("ade_sp"), tmp_path)
     with pytest.raises(score_files.AggregateError, match="4 samples expected, 0 found"):
         aggregate.per_seed(rows)
-    pools = frame_of(histogram_rows(samples=range(7)), tmp_path, "histogram", "pools")
+    pooled = frame_of(pool_rows(samples=range(7)), tmp_path, "pools", "pools")
     with pytest.raises(score_files.AggregateError, match="'class1': 4 samples expected, 3 found"):
-        aggregate.per_seed(rows, pools)
+        aggregate.per_seed(rows, pooled)
 
 
 def test_an_unknown_task_is_refused(tmp_path):

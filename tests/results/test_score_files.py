@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from score_rows import binary_rows, frame_of, histogram_rows, semantic_rows
+from score_rows import binary_rows, frame_of, pool_rows, semantic_rows
 
 from taco.results import score_files
 
@@ -51,8 +51,8 @@ def test_a_row_given_twice_is_refused(tmp_path):
 def test_files_that_are_not_scores_are_refused_by_name(tmp_path):
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
-    score_files.write_rows(histogram_rows(), tmp_path / "pools.parquet", "histogram")
-    for name, message in [("other", "schema none"), ("torn", "Parquet"), ("pools", "kind histogram")]:
+    frame_of(pool_rows(), tmp_path, "pools", "pools")
+    for name, message in [("other", "schema none"), ("torn", "Parquet"), ("pools", "kind pools")]:
         with pytest.raises(score_files.AggregateError, match=message) as error:
             score_files.load_rows([tmp_path / f"{name}.parquet"])
         assert f"{name}.parquet" in str(error.value)

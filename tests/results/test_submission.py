@@ -93,7 +93,7 @@ def test_maps_score_as_rows_of_the_tables_do(tmp_path, task):
     if task == "ade_sp":  # every sample is a class of its own in this tree
         pools = []
         for name in frame["sample_id"]:
-            pools.append(metrics.ScoreHistogram())
+            pools.append(metrics.ScorePool())
             pools[-1].update(maps[name], truth[name])
         assert found["mIoU"] == pytest.approx(np.mean([pool.best_iou() for pool in pools]))
         assert found["mAP"] == pytest.approx(np.mean([pool.average_precision() for pool in pools]))

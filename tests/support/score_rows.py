@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from taco import metrics
-from taco.results import score_files
+from taco.results import pools, score_files
 
 SIZE = (10, 12)
 
@@ -54,20 +54,24 @@ def semantic_rows(samples=range(8), seeds=(0, 1, 2), task="avss", first_id=0, sk
     return rows
 
 
-def histogram_rows(samples=range(8), seeds=(0, 1, 2), **names):
-    pools = {}
+def pool_rows(samples=range(8), seeds=(0, 1, 2), **names):
+    found = {}
     for seed in seeds:
         for sample in samples:
             name = identity("ade_sp", sample, seed=seed, class_name=f"class{sample % 2}", **names)
-            key = tuple(name[k] for k in metrics.HISTOGRAM_IDENTITY)
-            pools.setdefault(key, metrics.ScoreHistogram()).update(map_of(sample, seed), truth_of(sample))
-    return [dict(zip(metrics.HISTOGRAM_IDENTITY, key, strict=True)) | p.to_row() for key, p in pools.items()]
+            key = tuple(name[k] for k in metrics.POOL_IDENTITY)
+            found.setdefault(key, metrics.ScorePool()).update(map_of(sample, seed), truth_of(sample))
+    return [dict(zip(metrics.POOL_IDENTITY, key, strict=True)) | p.to_row() for key, p in found.items()]
 
 
 def frame_of(rows, folder, kind="binary", name="rows"):
     path = folder / f"{name}.parquet"
+    if kind == "pools":
+        with pools.writer(path) as keep:
+            keep(rows)
+        return pools.load([path])
     score_files.write_rows(rows, path, kind)
-    return score_files.load_histograms([path]) if kind == "histogram" else score_files.load_rows([path])
+    return score_files.load_rows([path])
 
 
 def rows_of_s4(quality, seeds=(0, 1), clips=12):
