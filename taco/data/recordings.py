@@ -13,8 +13,8 @@ import av
 import numpy as np
 import soundfile
 
-from taco.data import media
-from taco.data.media import MediaError
+from taco.data import media, soundfiles
+from taco.data.problems import MediaError, reason, require_file
 
 SOUND_ENDINGS = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma"}
@@ -111,7 +111,7 @@ def hear(
         last = min(last, ((start + window) // rate + 2) * recording.rate)
     piece = _finite(recording, recording.read(first, last), first)
     if recording.rate != rate:
-        piece = media._resample(piece, recording.rate, rate)
+        piece = media.resample(piece, recording.rate, rate)
     offset = start - first // recording.rate * rate if first else max(0, len(piece) - window) // 2
     wave = media.fit_window(piece[offset : offset + window], window)
     total, seconds = recording.length / recording.rate, min(window / rate, recording.length / recording.rate)
@@ -133,14 +133,14 @@ def open_recording(sound: str | Path | tuple[np.ndarray, int]) -> Recording:
     """Look at a sound without reading it; see `hear` for what it may be."""
     if isinstance(sound, tuple):
         return _of_array(*sound)
-    media.require_file(sound, EXPECTED, REMEDY)
+    require_file(sound, EXPECTED, REMEDY)
     try:
         return _of_sound_file(Path(sound))
     except (soundfile.LibsndfileError, TypeError) as error:
         try:
             return _of_container(Path(sound))
         except av.FFmpegError as other:
-            found = f"undecodable data ({media._reason(error)}; ffmpeg: {media._reason(other)})"
+            found = f"undecodable data ({reason(error)}; ffmpeg: {reason(other)})"
             raise MediaError(sound, EXPECTED, found, REMEDY) from None
 
 
@@ -166,22 +166,26 @@ def _of_array(samples: np.ndarray, rate: int) -> Recording:
 
 
 def _of_sound_file(path: Path) -> Recording:
+    """A file that libsndfile reads: a short one is decoded as a dataset's is, of a long one parts are read."""
     with soundfile.SoundFile(str(path)) as file:
         rate, length = file.samplerate, file.frames
-    if not 0 < length < UNKNOWN_LENGTH:
-        length = sum(len(block) for block in soundfile.blocks(str(path), blocksize=1 << 16, always_2d=True))
+    if not LONGEST_WHOLE * rate < length < UNKNOWN_LENGTH:
+        wave, rate = soundfiles.decode(path)
+        mono = wave.mean(axis=1)
+        return Recording(str(path), rate, len(mono), lambda first, last: mono[first:last])
 
     def read(first: int, last: int) -> np.ndarray:
         try:
             with soundfile.SoundFile(str(path)) as file:
-                if first:
-                    file.seek(first)
-                return file.read(last - first, dtype="float32", always_2d=True).mean(axis=1)
+                file.seek(first)
+                found = file.read(last - first, dtype="float32", always_2d=True).mean(axis=1)
         except soundfile.LibsndfileError as error:
-            raise MediaError(path, EXPECTED, f"undecodable data ({media._reason(error)})", REMEDY) from error
+            raise MediaError(path, EXPECTED, f"undecodable data ({reason(error)})", REMEDY) from error
+        if len(found) < last - first:
+            expected = f"a sound of the {length / rate:.0f} s that its header promises"
+            raise MediaError(path, expected, f"one that breaks off before {last / rate:.0f} s", REMEDY)
+        return found
 
-    if length == 0:
-        raise MediaError(path, EXPECTED, "a sound of zero length", REMEDY)
     return Recording(str(path), rate, length, read)
 
 
@@ -225,4 +229,4 @@ def sound_blocks(path: str | Path) -> Iterator[np.ndarray]:
             for frame in container.decode(audio=0):
                 yield from (part.to_ndarray() for part in planar.resample(frame))
         except av.FFmpegError as error:
-            raise MediaError(path, "a complete sound track", media._reason(error), REMEDY) from error
+            raise MediaError(path, "a complete sound track", reason(error), REMEDY) from error

@@ -14,8 +14,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from taco.data import media
-from taco.data.media import MediaError
+from taco.data.problems import MediaError, reason, require_file
 from taco.data.recordings import sound_blocks
 
 VIDEO_ENDINGS = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".3gp", ".ts"})
@@ -72,7 +71,7 @@ def frames(path: str | Path, fps: float) -> Iterator[Frame]:
 
 def check(path: str | Path) -> tuple[float, int]:
     """Length in seconds (0 where unknown) and rate of the sound of a video; raises `MediaError` for anything else."""
-    media.require_file(path, EXPECTED, REMEDY)
+    require_file(path, EXPECTED, REMEDY)
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -83,7 +82,7 @@ def check(path: str | Path) -> tuple[float, int]:
             rate = container.streams.audio[0].codec_context.sample_rate
             return (container.duration or 0) / av.time_base, rate
     except av.FFmpegError as error:
-        raise MediaError(path, EXPECTED, f"undecodable data ({media._reason(error)})", REMEDY) from error
+        raise MediaError(path, EXPECTED, f"undecodable data ({reason(error)})", REMEDY) from error
 
 
 def _pictures(path: Path, fps: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -105,7 +104,7 @@ def _pictures(path: Path, fps: float) -> Iterator[tuple[float, np.ndarray]]:
                 shown, end = frame, time + usual
     except av.FFmpegError as error:
         if shown is None:
-            raise MediaError(path, EXPECTED, f"undecodable data ({media._reason(error)})", REMEDY) from error
+            raise MediaError(path, EXPECTED, f"undecodable data ({reason(error)})", REMEDY) from error
         raise MediaError(path, "a complete video", f"one that breaks off at {end:.2f} s", REMEDY) from error
     if shown is None:
         raise MediaError(path, EXPECTED, "a video without a frame", REMEDY)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from taco.data import photos
-from taco.data.media import MediaError
+from taco.data.problems import MediaError
 
 ORIENTATION = 0x0112
 

@@ -6,7 +6,7 @@ import soundfile
 from recorded import tone, write_aac
 
 from taco.data import media, recordings
-from taco.data.media import MediaError
+from taco.data.problems import MediaError
 
 RATE, WINDOW = 16000, 16000
 

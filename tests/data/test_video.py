@@ -6,7 +6,7 @@ import pytest
 from recorded import tone, write_aac, write_video
 
 from taco.data import video
-from taco.data.media import MediaError
+from taco.data.problems import MediaError
 
 SIZE = (48, 64)  # height, width
 
