@@ -104,8 +104,9 @@ def test_the_very_map_that_the_workflow_scores(model, scored, segmenter, method,
     for row, key, answers in scored:
         found = model.segment(row["image"], row["audio"], seeds=[seed], segmenter=segmenter, key=key)
         expected = answers[method, seed]
-        np.testing.assert_array_equal(found.map, expected.scores)
-        assert found.confidence == expected.span[1]
+        # The workflow decodes all runs of an image together, which rounds differently.
+        np.testing.assert_allclose(found.map, expected.scores, rtol=1e-4, atol=1e-6)
+        assert found.confidence == pytest.approx(expected.span[1], rel=1e-5)
         assert found.chosen == expected.k_star
 
 
