@@ -189,7 +189,9 @@ class Segmenter:
     def settings(self, temporal: bool = False) -> dict[str, Any]:
         """Settings of the solver: the suite's, with the temporal term for the frames of a video."""
         solver = suites.scheduled(self.config, self.config["solver"])
-        return {**solver, "beta_temporal": self.config["segment"]["beta_temporal"] if temporal else 0.0}
+        weight = self.config["segment"]["beta_temporal"] if temporal else 0.0
+        # Counted once: otherwise its weight would grow with the number of frames that are solved together.
+        return {**solver, "beta_temporal": weight, "temporal_weight": "paper"}
 
     def _hear(self, sound: Sound) -> tuple[np.ndarray, recordings.Heard]:
         return recordings.hear(sound, self.models.clap.sample_rate, self.models.clap.window)

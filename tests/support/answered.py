@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def make_answer(image=None, visible=True, **changes):
     """Two factors, the second chosen; the mask is the left half."""
-    image = np.full((20, 30, 3), 90, dtype=np.uint8) if image is None else image
+    image = np.arange(1800).reshape(20, 30, 3).astype(np.uint8) if image is None else image
     rng = np.random.default_rng(0)
     soft = np.linspace(1, 0, image.shape[1], dtype=np.float32)[None].repeat(len(image), axis=0)
     words = (Word("guitar", 0.41, 0.8), Word("<harp>", 0.3, 0.7))
