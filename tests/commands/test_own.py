@@ -96,7 +96,7 @@ def test_a_page_that_explains(instant, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
-    (["not-there.jpg", SOUND], "not-there.jpg"), ([IMAGE, "not-there.wav"], "not-there.wav"), ([SOUND, IMAGE], "guitar.wav"),
+    (["not-there.jpg", SOUND], "not-there.jpg"), ([IMAGE, "not-there.wav"], "not-there.wav"), ([SOUND, IMAGE], "guitar."),
     ([IMAGE], "a sound beside the image"), (["not-there.mp4"], "not-there.mp4"),
 ])  # fmt: skip
 def test_a_mistake_ends_with_one_message_and_1(instant, tmp_path, arguments, expected):

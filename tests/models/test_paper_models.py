@@ -85,7 +85,7 @@ def image_tokens(visual, pixels):
 def sound_window(path, rate, seconds):
     """The sound at the model's rate, mono: a short one repeated, of a long one the centre; [1, rate · seconds]."""
     wave, native = soundfile.read(path, dtype="float32", always_2d=True)
-    wave = resample(torch.from_numpy(wave).mean(1), native, rate)
+    wave = resample(torch.from_numpy(wave).mean(1).double(), native, rate).float()
     length = round(rate * seconds)
     if len(wave) < length:
         wave = wave.repeat(math.ceil(length / len(wave)))[:length]
