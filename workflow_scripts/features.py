@@ -20,6 +20,7 @@ def main(snakemake):
         audio_crop=settings["features"]["audio_crop"],
         batch_size=settings["features"]["batch_size"],
         seed=settings["seed"],
+        stereo=settings["features"]["stereo"],
     )
     attributes = {
         "dataset": dataset["name"],

@@ -107,8 +107,10 @@ def decode_sound(path: str | Path) -> tuple[np.ndarray, int]:
     return wave.mean(axis=1), rate
 
 
-def read_sound(path: str | Path, start: float, duration: float, rate: int) -> np.ndarray:
-    """Read a piece of a sound, mono, at the wanted rate.
+def read_sound(
+    path: str | Path, start: float, duration: float, rate: int, stereo: str = "mean"
+) -> np.ndarray:
+    """Read a piece of a sound as one channel, at the wanted rate.
 
     The piece is cut at the file's own rate and resampled afterwards, as if it had been a file of its own. The last
     piece of a file may be shorter than `duration`. Consecutive pieces of one file decode it once.
@@ -123,11 +125,13 @@ def read_sound(path: str | Path, start: float, duration: float, rate: int) -> np
         Seconds, > 0; NaN takes the rest of the file.
     rate : int
         Wanted samples per second.
+    stereo : {"mean", "join"}
+        What is heard of several channels: their mean, or one after the other (left, then right), as msclap reads a file.
 
     Returns
     -------
     numpy.ndarray
-        float32 [T], T >= 1, a copy of its own.
+        float32 [T], T >= 1, a copy of its own; as long as all channels together where they are joined.
 
     Raises
     ------
@@ -136,6 +140,8 @@ def read_sound(path: str | Path, start: float, duration: float, rate: int) -> np
     """
     if not start >= 0 or duration <= 0 or rate <= 0:
         raise ValueError(f"need start >= 0, duration > 0, rate > 0; found {start}, {duration}, {rate}")
+    if stereo not in ("mean", "join"):
+        raise ValueError(f"stereo must be 'mean' or 'join', found {stereo!r}")
     require_file(path, "a sound", "Fetch or write this file again.")
     status = Path(path).stat()
     wave, native = _decoded(str(path), status.st_mtime_ns, status.st_size)
@@ -145,14 +151,15 @@ def read_sound(path: str | Path, start: float, duration: float, rate: int) -> np
         length = len(wave) / native
         remedy = "The clip's sound is too short for its frames: fetch it again or leave the clip out."
         raise MediaError(path, f"sound at {start:g} s", f"a file of {length:.3f} s", remedy)
-    piece = wave[first : max(last, first + 1)].copy()
-    return piece if native == rate else resample(piece, native, rate)
+    piece = wave[first : max(last, first + 1)]
+    channels = [piece.mean(axis=1)] if stereo == "mean" else piece.T
+    return np.concatenate([c if native == rate else resample(c, native, rate) for c in channels])
 
 
 @lru_cache(maxsize=CACHED_SOUNDS)
 def _decoded(path: str, modified_ns: int, size: int) -> tuple[np.ndarray, int]:
-    """`decode_sound`, remembered until the file changes; the array is read-only because callers share it."""
-    wave, rate = decode_sound(path)
+    """All channels of a sound file, remembered until it changes; the array [T, C] is read-only because callers share it."""
+    wave, rate = soundfiles.decode(path)
     wave.setflags(write=False)
     return wave, rate
 

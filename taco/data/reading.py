@@ -49,6 +49,8 @@ class Preparation:
     audio_crop : {"centre", "random"}
     seed : int
         Of random crops.
+    stereo : {"mean", "join"}
+        See `taco.data.media.read_sound`.
     """
 
     image_size: int
@@ -57,6 +59,7 @@ class Preparation:
     window: int
     audio_crop: str
     seed: int
+    stereo: str = "mean"
 
     @property
     def bytes_per_sample(self) -> int:
@@ -102,7 +105,7 @@ class Samples(Dataset):
         how = self.how
         pixels = media.read_image(image)
         arrays = {mode: media.resize(pixels, how.image_size, mode) for mode in how.modes}
-        wave = media.read_sound(audio, start, duration, how.sample_rate)
+        wave = media.read_sound(audio, start, duration, how.sample_rate, how.stereo)
         rng = generator(how.seed, "audio crop", f"{self.name}/{sample}")
         arrays["wave"] = media.fit_window(wave, how.window, how.audio_crop, rng).astype(np.float32)
         return arrays

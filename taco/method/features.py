@@ -82,12 +82,15 @@ class Extraction:
     batch_size : int
     seed : int
         Of the random crops.
+    stereo : {"mean", "join"}
+        What is heard of a sound of several channels.
     """
 
     image_tokens: str
     audio_crop: str
     batch_size: int
     seed: int
+    stereo: str = "mean"
 
     def attributes(self) -> dict[str, Any]:
         """Preprocessing as the caches record it."""
@@ -97,7 +100,7 @@ class Extraction:
         """What is made of a sample's files before the models see it."""
         modes = ("fcclip",) if self.image_tokens == "fcclip" else ("fcclip", self.image_tokens)
         size, sound = models.clip.image_size, (models.clap.sample_rate, models.clap.window)
-        return reading.Preparation(size, modes, *sound, self.audio_crop, self.seed)
+        return reading.Preparation(size, modes, *sound, self.audio_crop, self.seed, self.stereo)
 
 
 def extract(

@@ -11,7 +11,7 @@ import torch
 import trees
 from PIL import Image
 
-from taco.data import media
+from taco.data import media, soundfiles
 from taco.data.media import MediaError
 
 RATE = 16000
@@ -200,13 +200,32 @@ def test_rates_without_a_common_factor_take_little_memory(native):
 def test_a_file_is_decoded_once_for_its_pieces_and_again_when_it_changes(tmp_path, monkeypatch):
     path, calls = tmp_path / "clip.wav", []
     trees.tone(path, 3)
-    decode = media.decode_sound
-    monkeypatch.setattr(media, "decode_sound", lambda name: calls.append(name) or decode(name))
+    decode = soundfiles.decode
+    monkeypatch.setattr(soundfiles, "decode", lambda name: calls.append(name) or decode(name))
     pieces = [media.read_sound(path, start, 1, RATE) for start in range(3)]
     assert len(calls) == 1 and np.abs(pieces[2]).max() > 2 * np.abs(pieces[0]).max()
     trees.tone(path, 2, frequency=100)
     assert len(media.read_sound(path, 0, float("nan"), RATE)) == 2 * RATE
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("native", [RATE, 22050])
+def test_channels_are_mixed_or_follow_one_another(tmp_path, native):
+    """Joined as msclap flattens a file: a piece of each channel, resampled for itself, left before right."""
+    noise = np.random.default_rng(3).normal(0, 0.1, (2 * native, 2)).astype(np.float32)
+    for number, part in enumerate((noise, noise[:, 0], noise[:, 1], noise.mean(axis=1))):
+        soundfile.write(tmp_path / f"{number}.wav", part, native, subtype="FLOAT")
+    both, left, right, mixed = (tmp_path / f"{number}.wav" for number in range(4))
+    sides = [media.read_sound(path, 0.5, 1.0, RATE) for path in (left, right)]
+    np.testing.assert_array_equal(media.read_sound(both, 0.5, 1.0, RATE, "join"), np.concatenate(sides))
+    np.testing.assert_array_equal(
+        media.read_sound(both, 0.5, 1.0, RATE), media.read_sound(mixed, 0.5, 1.0, RATE)
+    )
+    np.testing.assert_array_equal(
+        media.read_sound(left, 0.5, 1.0, RATE, "join"), media.read_sound(left, 0.5, 1.0, RATE)
+    )
+    with pytest.raises(ValueError, match="stereo must be 'mean' or 'join', found 'left'"):
+        media.read_sound(both, 0, 1, RATE, "left")
 
 
 def test_a_piece_may_be_changed_without_harm_to_the_next_reader(sound):

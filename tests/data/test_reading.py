@@ -55,6 +55,21 @@ def test_neither_workers_nor_batches_nor_shards_change_an_array(frame):
     assert all(torch.equal(alone[key][4:], shard[key]) for key in alone)
 
 
+def test_channels_are_joined_before_a_short_sound_is_repeated_and_a_long_one_cropped(tmp_path):
+    """Left above 0, right below: of 1 s each the window of 3 s holds left, right, left; of 2 s each the middle of both."""
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    samples = []
+    for seconds in (1, 2):
+        path = tmp_path / f"{seconds}.wav"
+        soundfile.write(path, np.tile([0.5, -0.5], (seconds * RATE, 1)), RATE)
+        row = {"sample_id": path.stem, "image": str(tmp_path / "a.png"), "audio": str(path)}
+        samples.append(row | {"start": 0.0, "duration": np.nan})
+    how = Preparation(24, ("fcclip",), RATE, 3 * RATE, "centre", 0, "join")
+    short, long = Samples(pd.DataFrame(samples), "s4", how)[0], Samples(pd.DataFrame(samples), "s4", how)[1]
+    sign = [np.sign(found["wave"][RATE // 4 :: RATE // 2]).tolist() for found in (short, long)]
+    assert sign == [[1, 1, -1, -1, 1, 1], [1, 1, 1, -1, -1, -1]]
+
+
 def test_reading_leaves_the_global_generator_alone(frame):
     before = torch.get_rng_state()
     read(frame, 0)
