@@ -45,6 +45,40 @@ def problems(config):
 # ---------------------------------------------------------------- the shipped files
 
 
+def described(schema, key):
+    """The schema's entry of a dotted key, in which ``*`` stands for any name."""
+    node = schema
+    for name in key.split("."):
+        parts = [node, *node.get("allOf", [])]
+        parts = [schema["$defs"][p["$ref"].rsplit("/", 1)[1]] if "$ref" in p else p for p in parts]
+        known = {k: v for part in parts for k, v in part.get("properties", {}).items()}
+        others = [part["additionalProperties"] for part in parts if part.get("additionalProperties")]
+        node = known.get(name) or next(iter(others), None)
+        assert isinstance(node, dict), f"{key}: no key {name!r}"
+    return node
+
+
+def test_every_key_of_the_table_of_differences_exists():
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    text = (ROOT / "docs/paper-and-code.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    keys = [key for row in rows for key in re.findall(r"`([^`]+)`", row[-1])]
+    assert {len(row) for row in rows[1:] if not row[0].startswith("**")} == {5}
+    assert len(keys) > 40 and len(rows) > 45
+    for key in keys:
+        described(schema, key)
+    chosen = {
+        "temporal_weight",
+        "stereo",
+        "audio_crop",
+        "mask_resize",
+        "unknown_colours",
+        "empty_truth",
+        "f_aggregation",
+    }
+    assert chosen <= {key.rsplit(".", 1)[-1] for key in keys}
+
+
 def test_both_suites_are_valid():
     miniature = load("config.yaml")
     suites.check(miniature, SCHEMA)
