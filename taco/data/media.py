@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from taco.data import soundfiles
-from taco.data.problems import MediaError, reason, require_file
+from taco.data.pictures import open_image, rgb
+from taco.data.problems import MediaError, require_file
 
 # torchaudio's defaults: the filter's zero crossings on either side, and its cutoff as a share of the lower rate's.
 RESAMPLING_ZEROS = 6
@@ -32,35 +33,12 @@ class Spectrogram(NamedTuple):
     times: np.ndarray
 
 
-def open_image(path: str | Path) -> Image.Image:
-    """Decode an image file completely and keep its mode (palette indices stay palette indices).
-
-    Raises
-    ------
-    MediaError
-        The file is missing, empty, truncated or no image.
-    """
-    expected, remedy = "a complete image", "Fetch or write this file again."
-    require_file(path, expected, remedy)
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image.copy()
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise MediaError(path, expected, f"undecodable data ({reason(error)})", remedy) from error
-
-
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image as RGB.
+    """Read an image as RGB, uint8 [H, W, 3] in [0, 255] (see `taco.data.pictures.rgb`).
 
     Orientation tags are ignored, because masks are drawn on the stored pixels.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8 [H, W, 3] in [0, 255].
     """
-    return np.array(open_image(path).convert("RGB"))
+    return rgb(open_image(path), path)
 
 
 def resize(image: np.ndarray, side: int, mode: str = "fcclip") -> np.ndarray:

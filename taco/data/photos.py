@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from taco.data.media import open_image
+from taco.data.pictures import DEEP_GREY, open_image
 from taco.data.problems import MediaError
 
 PHOTO_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
 )
-DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 DEEP_WHITE = 65535
 
 
@@ -58,7 +57,7 @@ def _rgb(image: Image.Image, name: str | Path) -> np.ndarray:
         image = ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):  # a broken EXIF block
         image = image.copy()
-    if image.mode in DEEP_MODES:
+    if image.mode in DEEP_GREY:
         return _grey(np.asarray(image).astype(np.float64), DEEP_WHITE, name)
     if image.mode == "F":
         return _grey(np.asarray(image).astype(np.float64), 1.0, name)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taco import suites
+from taco.data.datasets import ade
 from taco.models import backends
 from taco.runtime import REPORTED_PACKAGES, file_digest, versions
 from taco.staging import bring, inbox, space, vggsound
@@ -194,7 +195,7 @@ def _sounds(need: str, root: Path, catalogue: Mapping[str, Source]) -> list[Find
     if (root / "missing_sounds.txt").exists():
         step = (
             "No shard has them. Fetch them from the authors of DenseAV or VGGSound, or take their rows out of "
-            f"{root / vggsound.ADE_CSV} and say so with your results."
+            f"{root / ade.CSV} and say so with your results."
         )
     remark = f"{len(missing)} listed sounds are not there: {names}"
     licence = source.licence if source else ""

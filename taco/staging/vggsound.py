@@ -1,6 +1,5 @@
 """VGGSound's clips: of its shards, only the sounds that ADE SP's CSV lists and its archive does not hold."""
 
-import csv
 import json
 import logging
 import os
@@ -10,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from taco.data.datasets import ade
+from taco.data.problems import ManifestError
 from taco.runtime import atomic_write
 from taco.staging import archives, downloads, hub, transfers
 from taco.staging.sources import SOUNDS, IncompleteError, Origin, Source, StagingError
 
 log = logging.getLogger("taco")
 
-ADE_CSV = "prompted_segmentation.csv"
-NO_SOUND = ("", "nan", "NaN", "None", "null")
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
@@ -26,24 +25,20 @@ class SoundError(StagingError):
 
 
 def listed(root: Path) -> list[str]:
-    """File names of the sounds that ADE SP's CSV lists, in its order, without repeats.
+    """File names of the sounds that the rows of ADE SP's CSV that count need (`taco.data.datasets.ade.listed_sounds`).
 
     Raises
     ------
     IncompleteError
-        The CSV is missing or has no column of sounds.
+        The CSV is missing, or its rows are at fault.
     """
-    path = root / ADE_CSV
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            cells = [row["vggsound_file"].strip() for row in csv.DictReader(stream)]
-    except (OSError, KeyError, csv.Error, UnicodeDecodeError) as error:
+        return ade.listed_sounds(root)
+    except ManifestError as error:
+        listing = "; ".join(map(str, error.problems))
         raise IncompleteError(
-            f"{path}: expected a CSV with the column vggsound_file, found {type(error).__name__} {error}. Stage ADE SP "
-            "first."
+            f"{root / ade.CSV}: expected the list of sounds. {listing} Stage ADE SP first."
         ) from error
-    names = [PurePosixPath(cell).name for cell in cells if cell not in NO_SOUND]
-    return list(dict.fromkeys(names))
 
 
 def missing(root: Path) -> list[str]:

@@ -11,7 +11,7 @@ import soundfile
 import trees
 from PIL import Image
 
-from taco.data import manifest
+from taco.data import manifest, soundfiles
 from taco.data.problems import ManifestError, Problem
 from taco.runtime import OutputError
 
@@ -225,7 +225,7 @@ def spoil(frame):
         audio[0]: "80000 NaN or infinite samples, the first at 0.000 s",
         audio[1]: "a file of 3.000 s",
         mask[5]: "24×23",
-        mask[6]: "256 values: 0, 1, 2, 3, 4, 5 …",
+        mask[6]: "255 colours beside black",
         mask[7]: "no such file",
         mask[8]: "undecodable data",
     }
@@ -264,6 +264,52 @@ def test_digital_silence_and_empty_truth_are_legal(frame, dataset):
     soundfile.write(frame["audio"][0], np.zeros(80000), 16000)
     Image.new("1", (24, 24)).save(frame["mask"][0])
     assert manifest.check(frame, dataset)["empty"] == 1
+
+
+@pytest.mark.parametrize("reader", sorted(trees.WRITERS))
+def test_empty_truth_is_legal_for_one_sample_and_not_for_all(tmp_path, reader):
+    dataset = trees.WRITERS[reader](tmp_path)
+    frame = manifest.build(dataset)
+    for path in frame["mask"]:
+        Image.new("RGB", Image.open(path).size).save(path)
+    (problem,) = problems_of(frame, dataset)
+    assert problem.expected == "truth with foreground in one sample at least"
+    assert problem.found == f"none in all {len(frame)} masks"
+
+
+def test_an_error_of_any_type_in_a_decoder_leaves_the_rest_to_be_checked(frame, dataset, monkeypatch):
+    failures = iter(
+        [ValueError("array is too big"), MemoryError(), OverflowError("too large"), KeyError("x")] * 9
+    )
+
+    class Failing:
+        def __init__(self, *_):
+            raise next(failures)
+
+    monkeypatch.setattr(soundfiles, "_Forwards", Failing)
+    monkeypatch.setattr(Image, "open", Failing)
+    problems = problems_of(frame, dataset, workers=1)
+    files = [*frame["image"], *frame["audio"].unique(), *frame["mask"]]
+    assert [problem.file for problem in problems] == files
+    assert all("undecodable data" in problem.found for problem in problems)
+
+
+def test_see_through_images_are_counted(frame, dataset, caplog):
+    for path in frame["image"][:3]:
+        Image.open(path).convert("RGBA").save(path)
+    image = Image.open(frame["image"][0])
+    image.putalpha(100)
+    image.save(frame["image"][0])
+    manifest.check(frame, dataset)
+    assert "1 images have transparent pixels, whose stored colours are read" in caplog.text
+
+
+def test_a_cut_sound_is_found(frame, dataset):
+    path = Path(frame["audio"][0])
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 84 // 100])  # it still reaches into the last second
+    (problem,) = problems_of(frame, dataset)
+    assert problem.file == str(path) and "the file was cut" in problem.found
 
 
 def test_a_short_last_second_is_legal_and_a_missing_one_is_not(frame, dataset):

@@ -16,6 +16,8 @@ from taco.data import manifest
 AVSS_CLASSES = ("background", "bird", "dog", "emergency-car", "horse", "man")
 # PASCAL VOC's first colours, as they are printed everywhere.
 VOC = ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128))
+ADE_CSV = "prompted_segmentation.csv"
+ADE_HEADER = ("image_location", "vggsound_file", "ade_class_id", "ade_class_name")
 ADE_NAMES = {41: "dog", 1330: "piano", 2977: "car"}
 
 
@@ -24,6 +26,12 @@ def write_csv(path: Path, *rows) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(rows)
+
+
+def add_rows(path: Path, *lines: str) -> None:
+    """Append lines to a CSV."""
+    with open(path, "a", encoding="utf-8") as stream:
+        stream.write("".join(f"{line}\n" for line in lines))
 
 
 def picture(path: Path, size: tuple[int, int]) -> None:
@@ -156,9 +164,8 @@ def ade(
     names: bool = True,
 ) -> dict:
     """ADE SP: class = int(R/10)·256 + G, the prompted class on the left, the next one on the right."""
-    header = ("image_location", "vggsound_file", "ade_class_id")
     table = [row + ((ADE_NAMES[row[2]],) if names else ()) for row in rows]
-    write_csv(root / "prompted_segmentation.csv", header + (("ade_class_name",) if names else ()), *table)
+    write_csv(root / ADE_CSV, ADE_HEADER if names else ADE_HEADER[:-1], *table)
     for location, sound, number in rows:
         picture(root / "frames" / location, size)
         ids = np.zeros(size, dtype=int)

@@ -9,112 +9,170 @@ order of the names).
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from taco.data.datasets import common
-from taco.data.media import open_image
-from taco.data.problems import ManifestError, Problem
+from taco.data import pictures
+from taco.data.datasets import common, tables
+from taco.data.problems import ManifestError, MediaError, Problem
 
 CSV = "prompted_segmentation.csv"
 COLUMNS = {name: (name,) for name in ("image_location", "vggsound_file", "ade_class_id")}
 NAME_COLUMNS = ("ade_class_name", "class_name", "ade_class", "class", "label")
 # Cells that stand for "no sound" in a table written by pandas or by hand.
-NO_SOUND = ("", "nan", "NaN", "None", "null")
+NO_SOUND = ("", "nan", "none", "null", "na", "n/a")
+WHOLE_NUMBER = re.compile(r"([0-9]+)(\.0*)?")
+LARGEST_ID = 255 // 10 * 256 + 255
 log = logging.getLogger(__name__)
 
 
 def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[Problem]]:
     """See `taco.data.datasets.read_rows`. Sample ids are `<image>__<sound>`, both without suffix; every row is its own clip.
 
-    Where an image and a sound come together for several classes, the class id is added to the ids of these rows.
+    Where an image and a sound come together for several classes, the class id is added to the ids of these rows; where two
+    images or sounds differ in folders or suffixes in a way that their ids do not show, a digest of both.
     """
     root = Path(dataset["root"])
-    table, problems = _metadata(dataset, report=True)
-    table, empty = common.in_split(table, dataset, root / CSV)
-    problems = problems + empty
+    table, problems = _named_rows(dataset, report=True)
+    table, faults = tables.in_split(table, dataset, root / CSV)
+    problems += faults
     if require_files:
         absent = common.missing_folders(dataset, [root / name for name in ("frames", "annotations", "audio")])
         if absent:
             raise ManifestError(str(dataset.get("name", "ade")), problems + absent)
+    table, repeated = tables.without_repeats(_with_sample_ids(table), "sample_id", "sample", root / CSV)
+    problems += repeated
     rows = []
-    pairs = table.groupby(["image_location", "vggsound_file"])["ade_class_id"].transform("nunique")
-    for record in table.assign(classes_of_pair=pairs).to_dict("records"):
+    for record in table.to_dict("records"):
         try:
             rows.append(_row(record, root))
         except ValueError as error:
-            problems.append(common.unsafe_path(root / CSV, error))
+            problems.append(common.unsafe_path(root / CSV, record[tables.LINE], error))
     return rows, problems
+
+
+def _with_sample_ids(table: pd.DataFrame) -> pd.DataFrame:
+    """Add sample_id, the same for two rows only where image, sound and class are."""
+    location, sound, number = (table[name] for name in ("image_location", "sound", "ade_class_id"))
+    ids = location.map(lambda name: _stem(name).replace("/", "_")) + "__" + sound.map(_stem)
+    classes = number.groupby([location, sound]).transform("nunique")
+    ids = ids.where(classes < 2, ids + "__" + number.astype(str))
+    files = location + "\0" + sound
+    digests = files.map(lambda names: hashlib.sha256(names.encode()).hexdigest()[:8])
+    return table.assign(
+        sample_id=ids.where(files.groupby(ids).transform("nunique") < 2, ids + "__" + digests)
+    )
+
+
+def _stem(path: str) -> str:
+    """A path without its suffix."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + (name.rpartition(".")[0] or name)
 
 
 def _row(record: Mapping, root: Path) -> dict:
     """One row of the manifest; the sound is the whole file."""
-    location, sound = record["image_location"], record["vggsound_file"].split("/")[-1]
+    location = record["image_location"]
     image = common.inside(root / "frames", location)
-    stem = PurePosixPath(location).with_suffix("").as_posix()
-    sample_id = f"{stem.replace('/', '_')}__{PurePosixPath(sound).stem}"
-    if record["classes_of_pair"] > 1:
-        sample_id += f"__{int(record['ade_class_id'])}"
     return {
-        "sample_id": sample_id,
-        "clip_id": sample_id,
+        "sample_id": record["sample_id"],
+        "clip_id": record["sample_id"],
         "frame": 0,
         "image": image,
-        "audio": common.inside(root / "audio", sound),
+        "audio": common.inside(root / "audio", record["sound"]),
         "start": 0.0,
         "duration": float("nan"),
-        "mask": common.inside(root / "annotations", f"{stem}_seg.png"),
+        "mask": common.inside(root / "annotations", f"{_stem(location)}_seg.png"),
         "classes": [record["class_name"]],
-        "class_id": int(record["ade_class_id"]),
+        "class_id": record["ade_class_id"],
         "split": record["split"],
     }
 
 
-def _metadata(dataset: Mapping, report: bool = False) -> tuple[pd.DataFrame, list[Problem]]:
-    """The usable rows of all splits with the columns class_name and split, and what is wrong with the table."""
+def counted_rows(dataset: Mapping, report: bool = False) -> tuple[pd.DataFrame, list[Problem]]:
+    """The rows of the CSV that count, of all splits: those with a sound and with a class that is not 0.
+
+    Parameters
+    ----------
+    dataset : Mapping
+        `root`, and what names it in errors.
+    report : bool
+        Log how many rows are left out, by reason.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The CSV's columns, `ade_class_id` as numbers, and `sound`, the name of the file in `audio`.
+    list of Problem
+        Rows with a sound whose class id is no number that an annotation can hold, and those without an image.
+
+    Raises
+    ------
+    ManifestError
+        There is no CSV, or its rows do not fit its header.
+    """
     source = Path(dataset["root"], CSV)
-    table = common.read_table(source, dataset, COLUMNS)
-    table, problems = _usable(table, source, report)
-    if "split" not in table:
-        table = table.assign(split="test")
-    named, missing = _with_names(table, dataset, source)
-    return named, problems + missing
-
-
-def _usable(table: pd.DataFrame, source: Path, report: bool) -> tuple[pd.DataFrame, list[Problem]]:
-    """Drop (and on `report` log) rows without a sound or with class 0; report ids that are no whole numbers."""
-    silent = table["vggsound_file"].isin(NO_SOUND)
-    ids = pd.to_numeric(table["ade_class_id"], errors="coerce")
-    wrong = ~silent & (ids.isna() | (ids != ids.round()) | (ids < 0))
-    unnamed = ~silent & ~wrong & (ids == 0)
+    table = tables.read_table(source, dataset, COLUMNS)
+    silent = table["vggsound_file"].map(tables.plain).isin(NO_SOUND)
+    ids = table["ade_class_id"].map(_class_id)
+    wrong, unnamed = ~silent & (ids < 0), ~silent & (ids == 0)
     for mask, reason in ((silent, "without a sound file"), (unnamed, "with class 0")):
         if report and mask.any():
             log.warning("%s: %d of %d rows are left out: %s", source, int(mask.sum()), len(table), reason)
+    expected, remedy = f"a class id (whole number of 0 … {LARGEST_ID})", "Correct or remove these rows."
     problems = [
-        Problem(
-            str(source),
-            "a class id (whole number >= 0)",
-            f"{value!r} in {count} rows",
-            "Correct or remove these rows.",
-        )
-        for value, count in table.loc[wrong, "ade_class_id"].value_counts(sort=False).items()
+        Problem(str(source), expected, f"{value!r} in {tables.lines_text(lines)}", remedy)
+        for value, lines in table[wrong].groupby("ade_class_id", sort=False)[tables.LINE]
     ]
-    kept = ~silent & ~wrong & ~unnamed
-    return table[kept].assign(ade_class_id=ids[kept].astype(int)), problems
+    kept = table[~silent & ~wrong & ~unnamed]
+    kept = kept.assign(
+        ade_class_id=ids[kept.index].astype("int64"), sound=kept["vggsound_file"].str.rsplit("/", n=1).str[-1]
+    )
+    problems += tables.blank_cells(kept, ["image_location", "sound"], source)
+    return kept[(kept["image_location"] != "") & (kept["sound"] != "")], problems
+
+
+def listed_sounds(root: Path) -> list[str]:
+    """File names of the sounds that the rows that count need, in the CSV's order, without repeats.
+
+    Raises
+    ------
+    ManifestError
+        The CSV cannot be read, or has rows that are at fault.
+    """
+    table, problems = counted_rows({"name": "ade", "reader": "ade", "root": str(root)})
+    if problems:
+        raise ManifestError("ade", problems)
+    return common.first_seen(table["sound"])
+
+
+def _class_id(cell: str) -> int:
+    """The number of a class; -1 for what is none (41.0 is 41)."""
+    match = WHOLE_NUMBER.fullmatch(cell)
+    number = int(match[1]) if match and len(match[1]) < 9 else -1
+    return number if number <= LARGEST_ID else -1
+
+
+def _named_rows(dataset: Mapping, report: bool = False) -> tuple[pd.DataFrame, list[Problem]]:
+    """The rows that count, of all splits, with the columns class_name and split, and what is wrong with the table."""
+    table, problems = counted_rows(dataset, report)
+    if "split" not in table:
+        table = table.assign(split="test")
+    named, missing = _with_names(table, dataset, Path(dataset["root"], CSV))
+    return named, problems + missing
 
 
 def _with_names(table: pd.DataFrame, dataset: Mapping, source: Path) -> tuple[pd.DataFrame, list[Problem]]:
     """Add class_name from the CSV's own column or from the configuration's `class_labels`; an id has one name."""
-    labels = {int(key): str(name) for key, name in (dataset.get("class_labels") or {}).items()}
     column = next((name for name in NAME_COLUMNS if name in table), None)
-    if column is not None:
-        names = table[column]
-    else:
-        names = table["ade_class_id"].map(labels).fillna("")
+    names = table["ade_class_id"].map(_labels(dataset)).fillna("") if column is None else table[column]
     remedy = (
         "Complete the CSV's column of class names, or give `class_labels` (id: name) in the configuration."
     )
@@ -125,21 +183,40 @@ def _with_names(table: pd.DataFrame, dataset: Mapping, source: Path) -> tuple[pd
     table = table.assign(class_name=names)
     spellings = table.groupby("ade_class_id", sort=False)["class_name"].unique()
     for number, found in spellings[spellings.map(len) > 1].items():
-        problems.append(
-            Problem(
-                str(source),
-                f"one name for class {number}",
-                ", ".join(map(repr, found)),
-                remedy,
-            )
-        )
+        listed = ", ".join(map(repr, found))
+        problems.append(Problem(str(source), f"one name for class {number}", listed, remedy))
     return table, problems
+
+
+def _labels(dataset: Mapping) -> dict[int, str]:
+    """The configuration's `class_labels`."""
+    labels = {_class_id(str(key)): str(name) for key, name in (dataset.get("class_labels") or {}).items()}
+    if -1 in labels:
+        keys = ", ".join(repr(key) for key in dataset["class_labels"] if _class_id(str(key)) < 0)
+        problem = Problem("class_labels", "class ids as keys (id: name)", keys, "Correct the configuration.")
+        raise ManifestError(str(dataset.get("name", "ade")), [problem])
+    return labels
 
 
 def class_names(dataset: Mapping) -> list[str]:
     """Class names in the order of their first usable row, over all splits of the CSV."""
     names = common.configured_classes(dataset)
-    return common.first_seen(_metadata(dataset)[0]["class_name"]) if names is None else names
+    if names is not None:
+        return names
+    path = Path(dataset["root"], CSV)
+    status = path.stat() if path.is_file() else None
+    labels = tuple(sorted((str(key), str(name)) for key, name in (dataset.get("class_labels") or {}).items()))
+    state = status and (status.st_mtime_ns, status.st_size)
+    return list(_csv_names(str(dataset["root"]), str(dataset.get("name", "ade")), labels, state))
+
+
+@lru_cache(maxsize=8)
+def _csv_names(
+    root: str, name: str, labels: tuple[tuple[str, str], ...], state: tuple[int, int] | None
+) -> tuple[str, ...]:
+    """The names that the CSV's rows have, remembered until the file changes: each sample's truth asks for them."""
+    dataset = {"name": name, "reader": "ade", "root": root, "class_labels": dict(labels)}
+    return tuple(common.first_seen(_named_rows(dataset)[0]["class_name"]))
 
 
 def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = None) -> np.ndarray:
@@ -165,7 +242,19 @@ def inspect_mask(sample: Mapping, dataset: Mapping, image_size: tuple[int, int] 
     return common.Inspection(common.size_problem(ids, image_size, file), absent)
 
 
-def class_ids(file: str) -> np.ndarray:
-    """ADE20K's class ids, int64 [H, W]: the red channel's tens times 256 plus the green channel."""
-    rgb = np.asarray(open_image(file).convert("RGB")).astype(np.int64)
+def class_ids(file: str | Path) -> np.ndarray:
+    """ADE20K's class ids, int64 [H, W]: the red channel's tens times 256 plus the green channel.
+
+    Raises
+    ------
+    MediaError
+        Also for a grey picture that is not black: the edition of 150 classes has numbers of its own.
+    """
+    rgb = pictures.mask_colours(pictures.open_image(file), file).astype(np.int64)
+    if rgb.any() and (rgb == rgb[..., :1]).all():
+        expected = "ADE20K's full annotation (in colours: class = R // 10 · 256 + G)"
+        found = "grey values, as in the edition of 150 classes"
+        raise MediaError(
+            file, expected, found, "Place the annotations of ADE20K Sound Prompted's own archive."
+        )
     return rgb[..., 0] // 10 * 256 + rgb[..., 1]

@@ -8,14 +8,14 @@ header, `<vid>_<n>, "name, name"`: the classes of single frames, where such a li
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from taco.data.datasets import common
-from taco.data.media import open_image
+from taco.data import pictures
+from taco.data.datasets import common, tables
 from taco.data.problems import ManifestError, Problem
 
 FRAMES = 5
@@ -26,14 +26,22 @@ LAYOUTS = {
 }
 COLUMNS = {
     "s4": {"name": ("name",), "category": ("category",), "split": ("split",)},
-    "ms3": {"name": ("video_id", "video id", "vid", "name"), "split": ("split",)},
+    # A column of titles may stand beside the ids.
+    "ms3": {"name": ("video_id", "vid", "name"), "split": ("split",)},
 }
+log = logging.getLogger(__name__)
 
 
 def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[Problem]]:
     """See `taco.data.datasets.read_rows`. Sample ids are `<vid>_<n>` with n from 1, as in the file names."""
     root, layout = Path(dataset["root"]), LAYOUTS[dataset["reader"]]
-    table, problems = common.in_split(_metadata(dataset), dataset, root / layout["csv"])
+    source, metadata = root / layout["csv"], _metadata(dataset)
+    table, problems = tables.in_split(metadata, dataset, source)
+    if "category" in metadata:
+        problems += tables.spelling_problems(metadata["category"], "category", source)
+    problems += tables.blank_cells(table, list(COLUMNS[dataset["reader"]]), source)
+    table, repeated = tables.without_repeats(table[table["name"] != ""], "name", "clip", source)
+    problems += repeated
     if require_files:
         folders = [root / layout["data"] / name for name in ("visual_frames", "gt_masks", "audio_wav")]
         absent = common.missing_folders(dataset, folders)
@@ -45,7 +53,10 @@ def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[P
         try:
             rows += [_row(clip, number, dataset, labels) for number in range(1, FRAMES + 1)]
         except ValueError as error:
-            problems.append(common.unsafe_path(root / layout["csv"], error))
+            problems.append(common.unsafe_path(source, clip[tables.LINE], error))
+    unlisted = sum(row["sample_id"] not in labels for row in rows) if labels is not None else 0
+    if unlisted:
+        log.warning("%s: %d of %d frames are not in it", dataset["frame_classes"], unlisted, len(rows))
     return rows, problems
 
 
@@ -101,54 +112,35 @@ def class_names(dataset: Mapping) -> list[str]:
 
 
 def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = None) -> np.ndarray:
-    """Foreground (> 0) as bool [size, size], nearest pixel."""
+    """Foreground (what is not black) as bool [size, size], nearest pixel."""
     common.truth_kind(dataset, truth, ("binary",))
-    return common.resize_nearest(_values(open_image(common.mask_path(sample))) > 0, size)
+    file = common.mask_path(sample)
+    mask, _ = pictures.foreground(pictures.open_image(file), file)
+    return common.resize_nearest(mask, size)
 
 
 def inspect_mask(sample: Mapping, dataset: Mapping, image_size: tuple[int, int] | None) -> common.Inspection:
-    """Problems of a mask file (another size than the image; more than background and one value), its kind, whether it is empty.
+    """Problems of a mask file (another size than the image; more than black and one colour), its kind, whether it is empty.
 
     The authors' release counts the pixels of exactly 255 in the first channel; counted is where that differs from `read_mask`.
     """
     file = common.mask_path(sample)
-    image = open_image(file)
-    values, red = _values(image), _first_channel(image)
-    problems = common.size_problem(values, image_size, file)
-    found = np.unique(values)
-    if np.count_nonzero(found) > 1:
-        listed = ", ".join(map(str, found[:6])) + (" …" if len(found) > 6 else "")
+    image = pictures.open_image(file)
+    mask, colours = pictures.foreground(image, file)
+    problems = common.size_problem(mask, image_size, file)
+    if colours > 1:
+        expected, found = "black and one colour for the foreground", f"{colours} colours beside black"
         remedy = "The mask must be binary: fetch it again, or undo a smoothing conversion (JPEG, resizing)."
-        problems.append(
-            Problem(
-                file,
-                "two values, 0 and one for the foreground",
-                f"{len(found)} values: {listed}",
-                remedy,
-            )
-        )
+        problems.append(Problem(file, expected, found, remedy))
+    red = pictures.first_channel(image, file)
     kind = f"mode {image.mode}, first channel {'/'.join(map(str, np.unique(red)[:3]))}"
-    differing = int(np.count_nonzero((values > 0) != (red == 255)))
-    return common.Inspection(problems, not found.any(), kind, {NOT_255: differing})
-
-
-def _first_channel(image: Image.Image) -> np.ndarray:
-    """The red channel [H, W] of a picture in colours, else its grey values."""
-    if image.mode in ("1", "P", "PA", "LA", "RGB", "RGBA", "CMYK"):
-        return np.asarray(image.convert("RGB"))[..., 0]
-    return np.asarray(image)
-
-
-def _values(image: Image.Image) -> np.ndarray:
-    """Grey values or palette indices [H, W]; of colour images the brightest channel (alpha left out)."""
-    if image.mode in ("RGB", "RGBA", "CMYK", "LA"):
-        return np.asarray(image.convert("RGB")).max(axis=-1)
-    return np.asarray(image)
+    differing = int(np.count_nonzero(mask != (red == 255)))
+    return common.Inspection(problems, not mask.any(), kind, {NOT_255: differing})
 
 
 def _metadata(dataset: Mapping):
     path = Path(dataset["root"], LAYOUTS[dataset["reader"]]["csv"])
-    return common.read_table(path, dataset, COLUMNS[dataset["reader"]])
+    return tables.read_table(path, dataset, COLUMNS[dataset["reader"]])
 
 
 def _frame_classes(dataset: Mapping) -> dict[str, list[str]] | None:
@@ -156,7 +148,10 @@ def _frame_classes(dataset: Mapping) -> dict[str, list[str]] | None:
     if not dataset.get("frame_classes"):
         return None
     path = Path(dataset["root"], dataset["frame_classes"])
-    table = common.read_table(path, dataset, {"sample_id": (), "names": ()}, header=False)
+    table = tables.read_table(path, dataset, {"sample_id": (), "names": ()}, header=False)
+    table, repeated = tables.without_repeats(table, "sample_id", "frame", path)
+    if repeated:
+        raise ManifestError(str(dataset.get("name", dataset["reader"])), repeated)
     split = (names.split(",") for names in table["names"])
     lists = ([common.spaced(name.strip()) for name in names if name.strip()] for names in split)
     return dict(zip(table["sample_id"], lists, strict=True))

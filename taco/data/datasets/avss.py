@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from taco.data.datasets import common
-from taco.data.media import open_image
+from taco.data import pictures
+from taco.data.datasets import common, tables
 from taco.data.problems import ManifestError, Problem
 
 FRAMES = {"v1s": 5, "v1m": 5, "v2": 10}
@@ -35,10 +35,14 @@ def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[P
     """See `taco.data.datasets.read_rows`. Sample ids are `<uid>_<i>` with i from 0, as in the file names."""
     root = Path(dataset["root"])
     source, subsets = root / "metadata.csv", _subsets(dataset)
-    table = common.read_table(source, dataset, COLUMNS)
+    table = tables.read_table(source, dataset, COLUMNS)
     problems = _label_problems(table, source)
-    table, empty = common.in_split(table[table["label"].isin(subsets)], dataset, source)
-    problems += empty
+    wanted = table["label"].isin(subsets)
+    log.info("%s: %d of %d rows are left out: of other subsets", source, (~wanted).sum(), len(table))
+    table, faults = tables.in_split(table[wanted], dataset, source)
+    problems += faults + tables.blank_cells(table, ["uid", "a_obj"], source)
+    table, repeated = tables.without_repeats(table[table["uid"] != ""], "uid", "clip", source)
+    problems += repeated
     if require_files:
         absent = common.missing_folders(
             dataset, [root / label for label in subsets if label in set(table["label"])]
@@ -51,7 +55,7 @@ def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[P
         try:
             rows += [_row(clip, number, dataset, names) for number in range(FRAMES[clip["label"]])]
         except ValueError as error:
-            problems.append(common.unsafe_path(source, error))
+            problems.append(common.unsafe_path(source, clip[tables.LINE], error))
     for name, count in aliased.items():
         meaning = f"read as {ALIASES[name]!r}" if ALIASES[name] else "names no class, left out"
         log.warning("%s: %r in a_obj of %d clips: %s", source, name, count, meaning)
@@ -104,16 +108,13 @@ def _subsets(dataset: Mapping) -> list[str]:
 
 def _label_problems(table, source: Path) -> list[Problem]:
     """Rows of a subset that nobody has heard of."""
-    counts = table.loc[~table["label"].isin(list(FRAMES)), "label"].value_counts(sort=False)
+    strange = table[~table["label"].isin(list(FRAMES))]
     expected = f"the subsets {', '.join(FRAMES)} in the column label"
     return [
         Problem(
-            str(source),
-            expected,
-            f"{name!r} in {count} rows",
-            "Correct or remove these rows.",
+            str(source), expected, f"{name!r} in {tables.lines_text(lines)}", "Correct or remove these rows."
         )
-        for name, count in counts.items()
+        for name, lines in strange.groupby("label", sort=False)[tables.LINE]
     ]
 
 
@@ -138,7 +139,7 @@ def _keys(path: str, name: str, state: tuple[int, int] | None) -> tuple[str, ...
     expected = 'a JSON object whose keys are the class names, "background" first'
     remedy = "Place the dataset's label2idx.json here, or list `classes` in the configuration."
     try:
-        pairs = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=list)
+        pairs = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=list)
         keys = tuple(str(key) for key, _ in pairs)
     except (OSError, ValueError, TypeError) as error:
         raise ManifestError(name, [Problem(path, expected, str(error), remedy)]) from error
@@ -186,7 +187,7 @@ def inspect_mask(sample: Mapping, dataset: Mapping, image_size: tuple[int, int] 
 
 def _read_classes(file: str, n_classes: int) -> tuple[np.ndarray, Counter]:
     """Class index, int64 [H, W] (0 where the colour is strange), and the strange colours with their pixel counts."""
-    rgb = np.asarray(open_image(file).convert("RGB"))
+    rgb = pictures.mask_colours(pictures.open_image(file), file)
     red, green, blue = _index_bits()
     classes = red[rgb[..., 0]] | green[rgb[..., 1]] | blue[rgb[..., 2]]
     strange = classes >= n_classes

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from taco.data.datasets.common import Inspection
-from taco.data.media import MediaError, decode_sound, open_image
-from taco.data.problems import Problem
+from taco.data.media import decode_sound
+from taco.data.pictures import alpha, open_image, rgb
+from taco.data.problems import ManifestError, MediaError, Problem
 
 MOST_WORKERS = 8
 log = logging.getLogger(__name__)
@@ -39,8 +40,10 @@ def file_problems(
     starts = frame["start"].where(np.isfinite(frame["start"]), 0.0)  # unusable times are reported elsewhere
     sounds = list(starts.groupby(frame["audio"], sort=False).max().items())
     masked = frame[frame["mask"] != ""].drop_duplicates(["image", "mask", "class_id"]).to_dict("records")
+    name = str(dataset.get("name"))
     with ThreadPoolExecutor(workers) as pool:
-        sizes = dict(zip(images, pool.map(_image_size, images), strict=True))
+        looked = list(pool.map(_image_size, images))
+        sizes = {path: size for path, (size, _) in zip(images, looked, strict=True)}
         wrong_sounds = pool.map(_sound_problems, sounds)
         masks = pool.map(
             lambda sample: _mask_problems(sample, dataset, sizes[sample["image"]], inspect),
@@ -55,8 +58,17 @@ def file_problems(
             kinds[found.kind] += 1
             pixels.update(found.pixels)
     problems += _absent_truth(frame, dataset)
+    if masked and empty == len(masked):  # legal for one, not for all
+        remedy = "Place the truth of this dataset; with `limit`, take more clips."
+        found = f"none in all {empty} masks"
+        problems.append(
+            Problem(str(dataset["root"]), "truth with foreground in one sample at least", found, remedy)
+        )
+    see_through = sum(transparent for _, transparent in looked)
+    if see_through:
+        log.warning("%s: %d images have transparent pixels, whose stored colours are read", name, see_through)
     record = {"masks": len(masked), "empty": empty, "kinds": dict(kinds), "pixels": dict(pixels)}
-    _report(str(dataset.get("name")), record)
+    _report(name, record)
     return list(dict.fromkeys(problems)), record
 
 
@@ -71,13 +83,13 @@ def _report(name: str, record: Mapping) -> None:
         log.log(logging.WARNING if count else logging.INFO, "%s: %d pixels %s", name, count, rule)
 
 
-def _image_size(path: str) -> tuple[int, int] | Problem:
-    """Height and width of an image, or why it cannot be used."""
+def _image_size(path: str) -> tuple[tuple[int, int] | Problem, bool]:
+    """Height and width of an image, or why it cannot be used; whether some of it is transparent."""
     try:
-        width, height = open_image(path).size
+        image = open_image(path)
+        return rgb(image, path).shape[:2], alpha(image) is not None
     except MediaError as error:
-        return _problem(error)
-    return height, width
+        return error.problem, False
 
 
 def _sound_problems(sound: tuple[str, float]) -> list[Problem]:
@@ -86,7 +98,7 @@ def _sound_problems(sound: tuple[str, float]) -> list[Problem]:
     try:
         wave, rate = decode_sound(path)
     except MediaError as error:
-        return [_problem(error)]
+        return [error.problem]
     if round(last_start * rate) < len(wave):
         return []
     found = f"a file of {len(wave) / rate:.3f} s"
@@ -98,7 +110,9 @@ def _mask_problems(sample: Mapping, dataset: Mapping, size: tuple | Problem, ins
     try:
         return inspect(sample, dataset, None if isinstance(size, Problem) else size)
     except MediaError as error:
-        return Inspection([_problem(error)], False)
+        return Inspection([error.problem], False)
+    except ManifestError as error:
+        return Inspection(error.problems, False)
 
 
 def _absent_truth(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
@@ -109,7 +123,3 @@ def _absent_truth(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
         Problem(str(dataset["root"]), f"a mask for sample {name!r}", "none", remedy)
         for name in absent["sample_id"]
     ]
-
-
-def _problem(error: MediaError) -> Problem:
-    return Problem(error.file, error.expected, error.found, error.remedy)

@@ -1,16 +1,15 @@
-"""What the readers share: options, metadata tables, safe paths, nearest and bilinear resizing of masks."""
+"""What the readers share: options, safe paths, nearest and bilinear resizing of masks."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from taco.data.problems import ManifestError, Problem
+from taco.data.problems import MediaError, Problem
 
 
 class Inspection(NamedTuple):
@@ -60,71 +59,11 @@ def truth_kind(dataset: Mapping, wanted: str | None, offered: Sequence[str]) -> 
     return wanted
 
 
-def read_table(
-    path: str | Path,
-    dataset: Mapping,
-    required: Mapping[str, Sequence[str]],
-    header: bool = True,
-) -> pd.DataFrame:
-    """Read a CSV as text (an id like "NA" or "1e5" stays as it is), cells stripped.
-
-    Parameters
-    ----------
-    path : str or Path
-    dataset : Mapping
-        Named in errors.
-    required : Mapping
-        Column name to use → names it may have in the file (case and outer blanks do not matter); without a header the
-        file's columns get these names in order.
-    header : bool
-        Whether the first line names the columns.
-    """
-    path = Path(path)
-    expected = f"a CSV file with the columns {', '.join(required)}"
-    remedy = f"Place the dataset's metadata here (root: {dataset['root']})."
-    if not path.is_file() or path.stat().st_size == 0:
-        found = "an empty file" if path.is_file() else "no such file"
-        raise ManifestError(_name(dataset), [Problem(str(path), expected, found, remedy)])
-    status = path.stat()
-    try:
-        table = _read_text(str(path), header, status.st_mtime_ns, status.st_size)
-    except (
-        ValueError,
-        OSError,
-    ) as error:  # pandas' ParserError and UnicodeDecodeError are ValueErrors
-        found = " ".join(str(error).split())
-        raise ManifestError(_name(dataset), [Problem(str(path), expected, found, remedy)]) from error
-    if not header and table.shape[1] == len(required):
-        return table.set_axis(list(required), axis=1)
-    names = {str(column).strip().lower(): column for column in table.columns}
-    found = {
-        key: next((names[n.lower()] for n in aliases if n.lower() in names), None)
-        for key, aliases in required.items()
-    }
-    missing = [key for key, column in found.items() if column is None]
-    if missing:
-        finding = f"{', '.join(map(str, table.columns))} (missing: {', '.join(missing)})"
-        raise ManifestError(_name(dataset), [Problem(str(path), expected, finding, remedy)])
-    return table.rename(columns={column: key for key, column in found.items()})
-
-
-@lru_cache(maxsize=16)
-def _read_text(path: str, header: bool, modified_ns: int, size: int) -> pd.DataFrame:
-    table = pd.read_csv(
-        path,
-        dtype=str,
-        keep_default_na=False,
-        header=0 if header else None,
-        skipinitialspace=True,
-    )
-    return table.apply(lambda column: column.str.strip())
-
-
 def inside(root: str | Path, *parts: str) -> str:
     """Join text from a dataset's metadata to its root; refuse what would leave the root.
 
     Each part may hold forward slashes. Empty parts, absolute paths, drive letters, backslashes, "..", and control
-    characters are refused.
+    characters are refused; a no-break space or a joiner is a character like others.
 
     Raises
     ------
@@ -134,19 +73,17 @@ def inside(root: str | Path, *parts: str) -> str:
     for part in parts:
         pieces = part.split("/")
         unsafe = PurePosixPath(part).is_absolute() or PureWindowsPath(part).drive or "\\" in part
-        if unsafe or any(piece in ("", ".", "..") for piece in pieces) or not part.isprintable():
+        if unsafe or any(piece in ("", ".", "..") for piece in pieces):
             raise ValueError(f"{part!r} is no path inside the dataset")
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in part):
+            raise ValueError(f"{part!r} is no path inside the dataset: it holds control characters")
     return str(Path(root, *parts))
 
 
-def unsafe_path(source: str | Path, error: ValueError) -> Problem:
+def unsafe_path(source: str | Path, line: int, error: ValueError) -> Problem:
     """The problem of a row whose path leaves the root."""
-    return Problem(
-        str(source),
-        "names and paths inside the dataset's folder",
-        str(error),
-        "Correct or remove this row.",
-    )
+    expected = "names and paths inside the dataset's folder"
+    return Problem(str(source), expected, f"{error} (line {line})", "Correct or remove this row.")
 
 
 def missing_folders(dataset: Mapping, folders: Sequence[str | Path]) -> list[Problem]:
@@ -154,24 +91,6 @@ def missing_folders(dataset: Mapping, folders: Sequence[str | Path]) -> list[Pro
     remedy = f"Place the dataset under {dataset['root']} in its published layout."
     return [
         Problem(str(folder), "a folder", "none", remedy) for folder in folders if not Path(folder).is_dir()
-    ]
-
-
-def in_split(table: pd.DataFrame, dataset: Mapping, source: str | Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """Rows of the wanted split; a split without rows is a problem that names the splits there are."""
-    part = table[table["split"] == dataset["split"]]
-    if len(part):
-        return part, []
-    counts = table["split"].value_counts(sort=False)
-    found = ", ".join(f"{name!r}: {count}" for name, count in counts.items()) or "no row at all"
-    expected = f"rows of the split {dataset['split']!r}"
-    return part, [
-        Problem(
-            str(source),
-            expected,
-            f"an empty split (rows by split: {found})",
-            "Choose one of these splits.",
-        )
     ]
 
 
@@ -233,9 +152,8 @@ def _neighbours(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 def mask_path(sample: Mapping) -> str:
     """Path of a sample's mask; a training frame without truth has none."""
     if not sample["mask"]:
-        raise ValueError(
-            f"sample {sample['sample_id']!r} has no truth (its split marks the first frame of a clip only)"
-        )
+        found = f"none: sample {sample['sample_id']!r} has no truth (its split marks the first frame of a clip only)"
+        raise MediaError(sample["image"], "a mask for this frame", found, "Choose another split.")
     return sample["mask"]
 
 
@@ -253,7 +171,3 @@ def size_problem(mask: np.ndarray, image_size: tuple[int, int] | None, file: str
             "Fetch the mask again; do not resize one without the other.",
         )
     ]
-
-
-def _name(dataset: Mapping) -> str:
-    return str(dataset.get("name", dataset["reader"]))

@@ -1,12 +1,15 @@
 """ADE20K Sound Prompted: rows, class ids and truth as the authors' release reads it."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 import trees
+from PIL import Image
 
 from taco.data import datasets, manifest
+from taco.data.datasets import ade
 from taco.data.problems import ManifestError
 
 
@@ -72,23 +75,102 @@ def test_ade_takes_names_from_the_configuration_where_the_csv_has_none(tmp_path)
     assert [sample["classes"] for sample in trees.rows(named)] == [["dog"], ["piano"], ["car"]]
 
 
-def test_ade_refuses_ids_that_are_none_and_two_names_for_one_id(tmp_path):
+@pytest.mark.parametrize(
+    "cell", ["4.5", "-1", "cat", "inf", "1e400", "nan", "", "4_1", "0x29", "6656", "9" * 30, "٤١"]
+)
+def test_ade_refuses_class_ids_that_no_annotation_can_hold(tmp_path, cell):
     dataset = trees.ade(tmp_path)
-    with open(tmp_path / "prompted_segmentation.csv", "a") as stream:
-        stream.write(
-            "a.jpg,s.wav,4.5,dog\na.jpg,t.wav,-1,dog\na.jpg,u.wav,cat,dog\na.jpg,p_000010.wav,41,hound\n"
-        )
+    trees.add_rows(
+        tmp_path / "prompted_segmentation.csv", f"a.jpg,s.wav,{cell},dog", f"a.jpg,t.wav,{cell},dog"
+    )
     with pytest.raises(ManifestError) as caught:
         manifest.build(dataset, require_files=False)
-    text = str(caught.value)
-    for part in (
-        "'4.5' in 1 rows",
-        "'-1' in 1 rows",
-        "'cat' in 1 rows",
-        "one name for class 41; found 'dog', 'hound'",
-    ):
-        assert part in text
-    assert "one sample 'a__p_000010'; found 2 rows" in text
+    (problem,) = caught.value.problems
+    assert problem.expected == "a class id (whole number of 0 … 6655)"
+    assert problem.found == f"{cell!r} in lines 5, 6"
+
+
+def test_ade_takes_whole_floats_for_class_ids(tmp_path):
+    dataset = trees.ade(tmp_path)
+    trees.add_rows(
+        tmp_path / "prompted_segmentation.csv",
+        "a.jpg,s.wav,41.0,dog",
+        "b.jpg,s.wav,041.,dog",
+        "b.jpg,t.wav,0.0,",
+    )
+    frame = manifest.build(dataset, require_files=False)
+    assert frame["class_id"].tolist() == [41, 1330, 2977, 41, 41]
+
+
+def test_ade_refuses_two_names_for_one_id_and_repeated_rows(tmp_path):
+    dataset = trees.ade(tmp_path)
+    trees.add_rows(tmp_path / "prompted_segmentation.csv", "a.jpg,p_000010.wav,41,hound")
+    with pytest.raises(ManifestError) as caught:
+        manifest.build(dataset, require_files=False)
+    found = {problem.expected: problem.found for problem in caught.value.problems}
+    assert found == {
+        "one name for class 41": "'dog', 'hound'",
+        "one row for sample 'a__p_000010'": "lines 2, 5",
+    }
+
+
+def test_ade_refuses_class_labels_whose_keys_are_no_numbers(tmp_path):
+    dataset = trees.ade(tmp_path, names=False)
+    with pytest.raises(ManifestError, match="class_labels: expected class ids as keys .*found 'dog'"):
+        trees.rows(dataset, class_labels={"dog": 41, 1330: "piano"})
+
+
+def test_ade_ids_are_apart_where_names_are(tmp_path):
+    table = (
+        ("x/y_z.jpg", "p.wav", 41),
+        ("x_y/z.jpg", "p.wav", 41),
+        ("q.jpg", "p.wav", 41),
+        ("q.png", "p.wav", 41),
+        ("q.jpg", "p.flac", 41),
+    )
+    dataset = trees.ade(tmp_path)
+    trees.write_csv(
+        tmp_path / trees.ADE_CSV,
+        trees.ADE_HEADER,
+        *(row + ("dog",) for row in table),
+        ("a.jpg", "r.wav", 41, "dog"),
+    )
+    frame = manifest.build(dataset, require_files=False)
+    assert frame["sample_id"].is_unique and frame["sample_id"].iloc[-1] == "a__r"
+    # In another order they are the same.
+    trees.write_csv(tmp_path / trees.ADE_CSV, trees.ADE_HEADER, *(row + ("dog",) for row in table[::-1]))
+    again = manifest.build(dataset, require_files=False)
+    assert set(again["sample_id"]) == set(frame["sample_id"][:-1])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_ade_refuses_the_grey_edition(tmp_path, mode):
+    dataset = trees.ade(tmp_path)
+    frame = manifest.build(dataset)
+    grey = np.where(trees.square((32, 24)), 127, 0).astype(np.uint8)
+    Image.fromarray(grey).convert(mode).save(frame["mask"][1])
+    with pytest.raises(ManifestError) as caught:
+        manifest.check(frame, dataset)
+    (problem,) = caught.value.problems
+    assert problem.file == frame["mask"][1] and "the edition of 150 classes" in problem.found
+
+
+def test_what_the_run_and_the_staging_of_ade_need_is_one_list(tmp_path):
+    dataset = trees.ade(tmp_path)
+    path = tmp_path / trees.ADE_CSV
+    trees.add_rows(
+        path,
+        "a.jpg,NULL,41,dog",
+        "a.jpg,N/A,41,dog",
+        "a.jpg,v/zero.wav,0,",
+        "a.jpg,v/zero.wav,0.0,",
+        "c.jpg,v/new.wav,41,dog",
+    )
+    path.write_text("\ufeff" + path.read_text().replace("vggsound_file", " VGGSound File "), encoding="utf-8")
+    needed = [Path(sound).name for sound in manifest.build(dataset, require_files=False)["audio"]]
+    assert (
+        needed == ade.listed_sounds(tmp_path) == ["p_000010.wav", "q_000000.wav", "r_000030.wav", "new.wav"]
+    )
 
 
 @pytest.mark.parametrize("convention", ["paper", "nearest"])

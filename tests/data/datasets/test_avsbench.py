@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 import trees
 from PIL import Image
@@ -121,3 +122,39 @@ def test_masks_that_the_release_would_read_otherwise_are_counted(
     ]
     manifest.write(frame, tmp_path / "s4.parquet", masks)
     assert manifest.read_masks(tmp_path / "s4.parquet") == masks
+
+
+def test_categories_that_differ_in_letters_or_blanks_alone_are_refused(tmp_path):
+    clips = (
+        ("a", "race_car", "test"),
+        ("b", "Race_car", "test"),
+        ("c", "race car", "train"),
+        ("d", "cat", "test"),
+    )
+    with pytest.raises(ManifestError) as caught:
+        trees.rows(trees.s4(tmp_path, clips=clips))
+    (problem,) = caught.value.problems
+    assert problem.expected == "one spelling of the category 'race_car'"
+    assert problem.found == "'race_car' in 1 rows, 'Race_car' in 1 rows, 'race car' in 1 rows"
+
+
+def test_ms3_takes_the_ids_where_titles_stand_beside_them(tmp_path):
+    dataset = trees.ms3(tmp_path)
+    before = manifest.build(dataset)
+    for header in ("name,video_id,split", "video id,Name,split", "vid,name,split"):
+        path = tmp_path / "Multi-sources/ms3_meta_data.csv"
+        ids_first = not header.startswith("name")
+        cells = [("u_0", "A song"), ("v_9", "Another"), ("w_3", "A third")]
+        ordered = [",".join((i, t) if ids_first else (t, i)) for i, t in cells]
+        path.write_text("\n".join([header, f"{ordered[0]},test", f"{ordered[1]},test", f"{ordered[2]},val"]))
+        pd.testing.assert_frame_equal(manifest.build(dataset), before)
+
+
+def test_frames_without_classes_and_repeated_ones_are_told(tmp_path, caplog):
+    dataset = trees.ms3(tmp_path)
+    trees.write_csv(tmp_path / "frames.csv", ("u_0_1", "dog"), ("u_0_2", "man, dog"))
+    trees.rows(dataset, frame_classes="frames.csv")
+    assert "frames.csv: 8 of 10 frames are not in it" in caplog.text
+    trees.add_rows(tmp_path / "frames.csv", "u_0_1,man")
+    with pytest.raises(ManifestError, match="one row for frame 'u_0_1'; found lines 1, 3"):
+        trees.rows(dataset, frame_classes="frames.csv")

@@ -68,7 +68,7 @@ def test_avss_unknown_classes_and_subsets_are_listed_together(tmp_path):
         trees.rows(trees.avss(tmp_path, clips=clips))
     found = [problem.found for problem in caught.value.problems]
     assert found == [
-        "'v9' in 1 rows",
+        "'v9' in line 4",
         "unknown class 'unicorn' in 10 samples",
         "unknown class 'gryphon' in 10 samples",
     ]
@@ -144,3 +144,17 @@ def as_predictions_are(ids, size):
 
     squashed = torch.nn.functional.interpolate(torch.tensor(ids)[None, None].float(), (size, size))
     return squashed[0, 0].numpy().astype(np.int64)
+
+
+def test_a_clip_without_classes_in_avss_is_an_error(tmp_path):
+    clips = (("a", "dog", "test", "v2"), ("b", "", "test", "v2"))
+    with pytest.raises(ManifestError, match="expected a_obj in each row; found none in line 3"):
+        trees.rows(trees.avss(tmp_path, clips=clips))
+
+
+def test_label_lists_with_a_byte_order_mark_are_read(tmp_path):
+    dataset = trees.avss(tmp_path)
+    names = datasets.class_names(dataset)
+    path = tmp_path / "label2idx.json"
+    path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+    assert datasets.class_names(dataset) == names

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import trees
 
+from taco.data import manifest
 from taco.data.datasets import common
 
 SHAPES = [
@@ -41,3 +43,13 @@ def test_names_that_leave_the_folder_are_refused(name):
 
 def test_names_inside_are_kept_as_they_are():
     assert common.inside("root", "sub/-x $(y).png", "née") == "root/sub/-x $(y).png/née"
+    for name in ("a\u00a0b", "a\u200db", "\u0939\u0928\u094d\u200d", "\u3042\u3000"):
+        assert common.inside("root", name) == f"root/{name}"
+
+
+@pytest.mark.parametrize("name", ["a\u00a0b", "\u00a0ab\u00a0", "a\u200db", "🧑\u200d🎤"])
+def test_clips_with_unusual_names_are_read(tmp_path, name):
+    dataset = trees.s4(tmp_path, clips=((name, "cat", "test"),))
+    frame = manifest.build(dataset)
+    manifest.check(frame, dataset)
+    assert frame["clip_id"].unique().tolist() == [name]
