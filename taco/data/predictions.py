@@ -7,6 +7,7 @@ reads them (.json for masks, .png for maps), so that `export` gives a folder tha
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -69,6 +70,82 @@ def encode(scores: np.ndarray, keep: str) -> bytes:
 def _run_lengths(mask: np.ndarray) -> dict:
     packed = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(side) for side in packed["size"]], "counts": packed["counts"].decode("ascii")}
+
+
+def mask_of_runs(record: Any, shape: tuple[int, int]) -> np.ndarray:
+    """A mask from COCO's run-length encoding, ``{"size": [H, W], "counts": …}``.
+
+    pycocotools trusts its input: runs that end early leave the pixels beyond to whatever the memory held, and runs that end
+    late are written beyond the mask. Here their sum is known before a pixel is written.
+
+    Parameters
+    ----------
+    record : Any
+        Whatever a JSON file held.
+    shape : (int, int)
+        The height and width that the mask must have.
+
+    Returns
+    -------
+    bool [H, W]
+
+    Raises
+    ------
+    ValueError
+        for what is no such record, another size, negative runs, or runs of another number of pixels.
+
+    Examples
+    --------
+    >>> mask_of_runs({"size": [2, 2], "counts": [1, 2, 1]}, (2, 2)).astype(int).tolist()
+    [[0, 1], [1, 0]]
+    """
+    if not isinstance(record, dict) or not {"size", "counts"} <= set(record):
+        raise ValueError('expected {"size": [H, W], "counts": …}')
+    size, counts = record["size"], record["counts"]
+    if not isinstance(size, list) or [whole(side) for side in size] != list(shape):
+        raise ValueError(f"expected the size {list(shape)}, found {size}")
+    runs = _runs_of_text(counts) if isinstance(counts, str) else [whole(count) for count in _listed(counts)]
+    pixels = shape[0] * shape[1]
+    if min(runs, default=0) < 0 or sum(runs) != pixels:
+        found = f"a run of {min(runs)}" if min(runs, default=0) < 0 else f"{sum(runs)}: was the text cut?"
+        raise ValueError(f"expected counts of {pixels} pixels, found {found}")
+    columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape[::-1])
+    return np.ascontiguousarray(columns.T)
+
+
+def _listed(counts: Any) -> list:
+    if not isinstance(counts, list):
+        raise ValueError(f"expected counts as a list or a text, found {counts!r:.50}")  # noqa: TRY004
+    return counts
+
+
+def _runs_of_text(text: str) -> list[int]:
+    """Runs of COCO's compressed text.
+
+    A character from "0" on has 6 bits: 5 of a signed number, the lowest first, and whether more follow. From the fourth run
+    on, numbers are differences to the run before the last.
+    """
+    runs, number, shift = [], 0, 0
+    for character in text:
+        code = ord(character) - ord("0")
+        if not 0 <= code < 64 or shift > 60:
+            raise ValueError(f"expected compressed counts, found {character!r} after {len(runs)} runs")
+        number |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            number -= (code & 16) << shift - 4
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+            number, shift = 0, 0
+    if shift:
+        raise ValueError("expected compressed counts, found a text that ends within a number")
+    return runs
+
+
+def whole(value: Any) -> int:
+    """A whole number of a JSON file, as 2 or 2.0; ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
+        raise ValueError(f"expected a whole number, found {value!r}")
+    return int(value)
 
 
 def export(paths, folder: str | Path, *, method: str, variant: str, word_bank: str, seed: int) -> int:

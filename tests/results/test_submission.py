@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from taco import metrics
 from taco.cli import app
 from taco.data import datasets, manifest
+from taco.data.problems import ManifestError
 from taco.metrics.tasks import TASKS
 from taco.results import submission, tables
 
@@ -109,14 +110,6 @@ def test_a_mask_scores_alike_in_every_format(tmp_path, name):
     assert 0 < expected["mean"].max() < 1
 
 
-def test_grey_values_are_shares_of_the_full_range(tmp_path):
-    grey = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE)).astype(np.uint8)
-    Image.fromarray(grey).save(tmp_path / "a.png")
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "b.png")
-    for name in ("a.png", "b.png"):
-        np.testing.assert_allclose(submission.read_map(tmp_path / name, SIZE), grey / 255, atol=1e-7)
-
-
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_the_truth_scores_full_marks(tmp_path, task):
     frame, options = load(tmp_path, task)
@@ -159,102 +152,32 @@ def test_stretching_makes_the_scale_of_a_map_immaterial(tmp_path):
         scored(frame, options, folder, "s4")
 
 
-# ----------------------------------------------------------------------------------------- refusals
-
-
-def test_all_wrong_names_are_listed_together(tmp_path):
+def test_truth_without_any_foreground_is_an_error_with_a_name(tmp_path):
     frame, options = load(tmp_path, "s4")
     folder = put(tmp_path / "mine", maps_of(frame), np.save, "npy")
-    first, second = frame["sample_id"][:2]
-    (folder / f"{first}.npy").rename(folder / "stranger.npy")
-    Image.new("L", (SIZE, SIZE)).save(folder / f"{second}.png")
-    (folder / "notes.txt").write_text("mine")
-    (folder / ".hidden").write_text("passed over")
-    with pytest.raises(submission.PredictionError) as error:
+    for path in frame["mask"]:
+        Image.new("1", (24, 24)).save(path)
+    with pytest.raises(
+        ManifestError, match="expected truth with foreground in one sample at least; found none"
+    ):
         scored(frame, options, folder, "s4")
-    message = str(error.value)
-    assert f"1 of the samples have no file: {first!r}" in message
-    assert "1 files have an unknown sample id: 'stranger'" in message
-    assert f"1 sample ids have several files: {second!r}" in message
-    assert "1 files are neither of .png, .npy, .json: 'notes.txt'" in message
-    assert ".hidden" not in message
 
 
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(submission.PredictionError, match="nowhere: expected a folder"):
-        submission.find(tmp_path / "nowhere", ["a"])
+def test_a_faint_map_is_read_by_the_range_of_its_folder(tmp_path):
+    frame, options = load(tmp_path, "s4")
+    maps = {name: np.rint(values * 255).astype(np.uint8) for name, values in maps_of(frame).items()}
+    first = next(iter(maps))
+    maps[first] = (maps[first] > 128).astype(np.uint8)  # alone it would be 0 and 1 in 8 bits
 
+    def grey(path, values):
+        Image.fromarray(values).save(path)
 
-SQUARE = np.zeros((SIZE, SIZE), dtype=np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("values", "finding"),
-    [
-        (np.zeros((SIZE, SIZE + 1)), r"expected shape \[24, 24\].*found \[24, 25\]"),
-        (np.zeros((1, SIZE, SIZE)), r"found \[1, 24, 24\]"),
-        (np.full((SIZE, SIZE), np.nan), "NaN"),
-        (np.full((SIZE, SIZE), 255), "found int64 in 255 … 255"),
-        (np.zeros((SIZE, SIZE), dtype=complex), "found complex128"),
-    ],
-)
-def test_arrays_that_are_no_maps(tmp_path, values, finding):
-    np.save(tmp_path / "a.npy", values)
-    with pytest.raises(submission.PredictionError, match=rf"a\.npy: .*{finding}"):
-        submission.read_map(tmp_path / "a.npy", SIZE)
-
-
-@pytest.mark.parametrize(
-    ("image", "finding"),
-    [
-        (Image.new("RGB", (SIZE, SIZE)), "one grey channel, found mode RGB"),
-        (Image.fromarray(SQUARE + np.eye(SIZE, dtype=np.uint8)), "found 0 and 1 only"),
-    ],
-)
-def test_pictures_that_are_no_maps(tmp_path, image, finding):
-    image.save(tmp_path / "a.png")
-    with pytest.raises(submission.PredictionError, match=finding):
-        submission.read_map(tmp_path / "a.png", SIZE)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{",
-        "[]",
-        "3",
-        '{"size": [24, 24]}',
-        '{"size": [24, 24], "counts": [5, 7]}',
-        '{"size": 24, "counts": [576]}',
-    ],
-)
-def test_texts_that_are_no_masks(tmp_path, text):
-    (tmp_path / "a.json").write_text(text)
-    with pytest.raises(submission.PredictionError, match=r"a\.json: expected"):
-        submission.read_map(tmp_path / "a.json", SIZE)
-
-
-def test_a_torn_file_is_named(tmp_path):
-    for name in ("a.png", "a.npy"):
-        (tmp_path / name).write_bytes(b"torn")
-        with pytest.raises(submission.PredictionError, match=name):
-            submission.read_map(tmp_path / name, SIZE)
-
-
-def test_class_ids_must_be_known_whole_and_apart(tmp_path):
-    np.save(tmp_path / "a.npy", SQUARE + 3)
-    with pytest.raises(submission.PredictionError, match="class ids 0 … 2, found 3 … 3"):
-        submission.read_ids(tmp_path / "a.npy", SIZE, 3)
-    np.save(tmp_path / "a.npy", SQUARE / 2)
-    with pytest.raises(submission.PredictionError, match="whole numbers"):
-        submission.read_ids(tmp_path / "a.npy", SIZE, 3)
-    both = [{"category_id": c, "segmentation": rle(SQUARE == 0)} for c in (1, 2)]
-    (tmp_path / "a.json").write_text(json.dumps(both))
-    with pytest.raises(submission.PredictionError, match="overlap"):
-        submission.read_ids(tmp_path / "a.json", SIZE, 3)
-    (tmp_path / "a.json").write_text(json.dumps(rle(SQUARE == 0)))
-    with pytest.raises(submission.PredictionError, match="expected a list"):
-        submission.read_ids(tmp_path / "a.json", SIZE, 3)
+    folder = put(tmp_path / "png", maps, grey, "png")
+    expected = put(tmp_path / "npy", {name: values / 255 for name, values in maps.items()}, np.save, "npy")
+    found, wanted = (scored(frame, options, place, "s4")["mean"] for place in (folder, expected))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    with pytest.raises(submission.PredictionError, match=rf"{first}.png: .*found 0 and 1 only"):
+        submission.read_map(folder / f"{first}.png", SIZE)
 
 
 # ------------------------------------------------------------------------------------- command line
