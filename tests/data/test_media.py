@@ -191,7 +191,7 @@ def test_rates_without_a_common_factor_take_little_memory(native):
     found = media.resample(tone, native, 44100)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 100e6  # torchaudio's filter for 44099 Hz has 7.8 GB
+    assert peak < 250e6  # torchaudio's filter for 44099 Hz has 7.8 GB
     inner = slice(4410, -4410)
     expected = np.sin(2 * np.pi * 200 * np.arange(44100) / 44100)
     np.testing.assert_allclose(found[inner], expected[inner], atol=2e-3)
