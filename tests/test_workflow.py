@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("Snakefile", "rules", "workflow_scripts", "taco", "config", "envs", "profiles", "report")
+CODE = ("Snakefile", "rules", "workflow_scripts", "methods", "taco", "config", "envs", "profiles", "report")
 OVERLAY = """
 limit: 2
 threads: 1
