@@ -5,6 +5,7 @@ is by signed distances on the pixel grid, so edges are antialiased and masks are
 """
 
 import colorsys
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,8 +67,9 @@ def _box(u, v, x=0.0, y=0.0, a=1.0, b=1.0):
 
 
 def _polygon(u, v, sides, r=0.9, turn=0.0):
-    angles = turn + 2 * np.pi * np.arange(sides) / sides
-    return np.max([u * np.cos(a) + v * np.sin(a) for a in angles], axis=0) - r * np.cos(np.pi / sides)
+    # Numbers of Python, not of NumPy: those are doubles that would draw in double precision.
+    angles = [turn + 2 * math.pi * side / sides for side in range(sides)]
+    return np.max([u * math.cos(a) + v * math.sin(a) for a in angles], axis=0) - r * math.cos(math.pi / sides)
 
 
 def _trapezoid(u, v, top, bottom, height=0.9):
@@ -258,7 +260,9 @@ def paint(item: SceneObject, time: float, size: int) -> tuple[tuple[slice, slice
     distance = _SHAPES[item.name](u, v) * radius
     texture = _LOOKS[item.name][0]
     offset = np.float32(item.phase if texture not in ("rings", "rays") else 0)
-    pattern = _TEXTURES[texture](u * radius + offset, v * radius + offset, np.float32(item.period))
+    # In single precision, as all of the picture, but a number of Python: NumPy's would make singles of its multiples.
+    period = float(np.float32(item.period))
+    pattern = _TEXTURES[texture](u * radius + offset, v * radius + offset, period)
     share = np.clip(0.5 + 1.4 * pattern, 0, 1)[..., None]
     base, second, accent = (np.array(c, dtype=np.float32) for c in (item.base, item.second, item.accent))
     colour = base + share * (second - base)
