@@ -311,8 +311,10 @@ def test_the_pipeline_is_the_description(case):
     result = solver.fit(*tokens, [SAMPLE], [SEED])
     for name in ("image_activations", "audio_activations", "image_factors", "audio_factors", "cross_entropy"):
         torch.testing.assert_close(getattr(result, name)[0], expected[name], **CLOSE)
-    k_star = int(expected["cross_entropy"][0].argmin())
-    assert result.k_star.tolist() == [[k_star]]
+    # Random models leave the entropies of several factors within rounding of the least: any of those is right.
+    k_star = result.k_star.item()
+    entropies = expected["cross_entropy"][0]
+    assert entropies[k_star] <= entropies.min() + 2e-6
     v_image, u_image = expected["image_factors"][0], expected["image_activations"][0]
 
     # Step 5: proposals, which no prompt has touched. FC-CLIP sees the padded image whatever the tokens come from.
