@@ -1,5 +1,6 @@
 """Configuration, checked once, and what several rules ask of it. Nothing heavy is imported here."""
 
+import math
 import sys
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,36 @@ def device_threads(wildcards):
     allowed = workflow.global_resources.get("gpu")
     side_by_side = (allowed.value if allowed else 1) or 1
     return config["threads"] or (max(1, (workflow.cores or 1) // side_by_side) if gpus(wildcards) else 1)
+
+
+def shard_samples(wildcards, input):
+    """Samples of one of the dataset's shards, by the manifest's footer; none yet of a manifest that cannot be read."""
+    import pyarrow.parquet as pq
+
+    with open(input.manifest, "rb") as file:
+        try:
+            return pq.read_metadata(file).num_rows / len(suites.shards(config, wildcards.dataset))
+        except ValueError:
+            return 0
+
+
+def memory(start, per_sample=0):
+    """MB that a job asks for: so much, and so much for each sample of its shard; as much again with each attempt."""
+
+    def asked(wildcards, input, attempt):
+        return attempt * math.ceil(start + (per_sample and per_sample * shard_samples(wildcards, input)))
+
+    return asked
+
+
+def minutes(start, gpu=0, cpu=0):
+    """Minutes that a job asks for: so many, and these seconds for each sample of its shard; again with each attempt."""
+
+    def asked(wildcards, input, attempt):
+        seconds = gpu if gpus(wildcards) else cpu
+        return attempt * math.ceil(start + (seconds and seconds / 60 * shard_samples(wildcards, input)))
+
+    return asked
 
 
 @cache

@@ -23,8 +23,8 @@ rule score:
     threads: device_threads
     resources:
         gpu=gpus,
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=memory(6000, per_sample=12),
+        runtime=minutes(20, gpu=1, cpu=60),
     params:
         code=digest("score"),
         tasks=lambda wildcards: suites.scored_tasks(config, wildcards.dataset),

@@ -22,8 +22,8 @@ rule factorize:
     threads: device_threads
     resources:
         gpu=gpus,
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=memory(6000, per_sample=4),
+        runtime=minutes(20, gpu=2, cpu=120),
     params:
         code=digest("factorize"),
         shards=lambda wildcards: len(suites.shards(config, wildcards.dataset)),

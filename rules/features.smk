@@ -17,8 +17,8 @@ rule features:
     threads: device_threads
     resources:
         gpu=gpus,
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=memory(12000),
+        runtime=minutes(20, gpu=2, cpu=90),
     params:
         code=digest("features"),
         dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),

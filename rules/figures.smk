@@ -19,8 +19,8 @@ rule steps:
     threads: device_threads
     resources:
         gpu=gpus,
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=memory(8000),
+        runtime=minutes(120),
     params:
         code=digest("steps"),
         dataset=lambda wildcards: suites.dataset(config, config["tasks"]["ade_sp"]["dataset"]),
@@ -63,8 +63,8 @@ rule figures:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     params:
         code=digest("figures"),
         rows=suites.score_files(config, "rows.parquet"),
@@ -98,8 +98,8 @@ rule gallery:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=memory(4000),
+        runtime=minutes(120),
     params:
         code=digest("gallery"),
         rows=suites.score_files(config, "rows.parquet"),

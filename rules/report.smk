@@ -31,8 +31,8 @@ rule tables:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     params:
         code=digest("tables"),
         rows=suites.score_files(config, "rows.parquet"),
@@ -73,8 +73,8 @@ rule costs:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory(2000),
+        runtime=minutes(60),
     params:
         code=digest("costs"),
         rows=suites.score_files(config, "rows.parquet"),

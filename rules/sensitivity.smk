@@ -18,8 +18,8 @@ rule sensitivity_scores:
     threads: device_threads
     resources:
         gpu=gpus,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=memory(8000),
+        runtime=minutes(240),
     params:
         code=digest("sensitivity_scores"),
         dataset=lambda wildcards: suites.dataset(config, config["tasks"][wildcards.task]["dataset"]),
@@ -51,8 +51,8 @@ rule sensitivity:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(2000),
+        runtime=minutes(30),
     params:
         code=digest("sensitivity"),
         settings=settings("suite", "split", "solver"),

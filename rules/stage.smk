@@ -11,8 +11,8 @@ rule world:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=memory(1000),
+        runtime=minutes(30),
     params:
         code=digest("world"),
         settings=config["world"],
@@ -33,8 +33,8 @@ rule manifest:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=memory(2000),
+        runtime=minutes(120),
     params:
         code=digest("manifest"),
         dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
@@ -63,8 +63,8 @@ rule text:
     threads: device_threads
     resources:
         gpu=gpus,
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=memory(4000),
+        runtime=minutes(30),
     params:
         code=digest("text"),
         datasets=[suites.dataset(config, name) for name in suites.used_datasets(config)],
@@ -90,8 +90,8 @@ rule train_miniature_models:
     threads: device_threads
     resources:
         gpu=gpus,
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=memory(4000),
+        runtime=minutes(240),
     params:
         code=digest("train_miniature_models"),
         seed=config["seed"],

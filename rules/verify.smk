@@ -32,8 +32,8 @@ rule checks:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory(8000),
+        runtime=minutes(60),
     params:
         code=digest("checks"),
         rows=suites.score_files(config, "rows.parquet"),

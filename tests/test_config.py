@@ -394,3 +394,17 @@ def test_direct_dependencies_agree_with_the_constraints():
         version = line.partition("==")[2]
         if version:
             assert versions[bare(line)].startswith(version.rstrip("*")), line
+
+
+# ---------------------------------------------------------------- profiles
+
+
+def test_the_slurm_profile_leaves_threads_to_the_rules_and_second_attempts_to_snakemake():
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf-8"))
+    resources = dict(line.split("=") for line in profile["default-resources"])
+    assert resources["tasks_per_gpu"] == "0" and "cpus_per_task" not in resources
+    assert profile["retries"] and profile["slurm-no-requeue"] and not profile.get("slurm-requeue")
+    assert "slurm-array-jobs" not in profile
+    rules = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "rules").glob("*.smk")))
+    assert "retries:" not in rules
+    assert set(profile["set-threads"]) <= set(re.findall(r"^rule (\w+):", rules, re.MULTILINE))

@@ -4,8 +4,10 @@ All runs use the shipped miniature models and go through Snakemake in a folder o
 """
 
 import contextlib
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +23,7 @@ import hdf5plugin  # noqa: F401  (registers the compression of the caches)
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("Snakefile", "rules", "workflow_scripts", "methods", "taco", "config", "envs", "profiles", "report")
@@ -93,6 +96,12 @@ def planned(folder, *arguments):
     words = [line[1].rstrip(":") for line in lines if len(line) == 2 and line[0] in ("rule", "localrule")]
     assert words, output[-3000:]
     return set(words) - {"all"}
+
+
+def asked_memory(output):
+    """(rule, MB) of every job that Snakemake announces."""
+    blocks = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: .*\bmem_mb=(\d+)", output, re.MULTILINE)
+    return [(rule, int(memory)) for rule, memory in blocks]
 
 
 def table_bytes(folder):
@@ -232,6 +241,13 @@ def edited(path, old, new):
         yield
     finally:
         path.write_text(text)
+
+
+def test_a_job_asks_for_memory_by_the_samples_of_its_shard(finished):
+    _, output = snakemake(finished, "--dry-run", "--forcerun", "score")
+    manifests = (finished / RESULTS / "manifests").glob("*.parquet")
+    expected = [6000 + 12 * len(pd.read_parquet(path)) for path in manifests]
+    assert sorted(memory for rule, memory in asked_memory(output) if rule == "score") == sorted(expected)
 
 
 def test_touching_code_repeats_nothing(finished):
@@ -378,8 +394,9 @@ def test_bad_files_are_listed_together_before_features_are_computed(finished, tm
     frames[0].write_bytes(b"no image")
     sounds = sorted((folder / RESULTS / "world/ade/audio").glob("adetest*"))
     sounds[1].write_bytes(b"")
-    code, output = snakemake(folder, str(RESULTS / "features/ade/0.h5"), check=False)
+    code, output = snakemake(folder, str(RESULTS / "features/ade/0.h5"), "--retries", "1", check=False)
     assert code != 0
+    assert [memory for rule, memory in asked_memory(output) if rule == "manifest"] == [2000, 4000]
     assert frames[0].name in output and sounds[1].name in output
     assert "ManifestError" in output and "Traceback" not in output
     assert not (folder / RESULTS / "features").exists()
@@ -457,24 +474,69 @@ def slurm(tmp_path_factory, monkeypatch):
         subprocess.run([script / "stop.sh", folder], check=False)
 
 
-@pytest.mark.slurm
-def test_slurm_gives_the_tables_of_a_local_run(finished, slurm, tmp_path):
-    folder = tmp_path / "project"
-    shutil.copytree(finished, folder, symlinks=True)
-    shutil.rmtree(folder / RESULTS / "tables")
-    (folder / RESULTS / "provenance.json").unlink()
-    for name in ("scores/s4", "factors/s4"):
-        shutil.rmtree(folder / RESULTS / name)
-    small = [
-        f"{rule}:{key}" for rule in ("factorize", "score", "tables") for key in ("mem_mb=2000", "runtime=10")
+def one_task(folder):
+    """A project of S4 alone, in three shards of one clip."""
+    make_project(folder)
+    overlay = yaml.safe_load(OVERLAY)
+    others = dict.fromkeys(("ms3", "avss", "ade_sp", "ade_sp_semantic"))
+    overlay |= {"limit": 3, "datasets": {"s4": {"shards": 3}}, "tasks": overlay["tasks"] | others}
+    (folder / "small.yaml").write_text(yaml.safe_dump(overlay))
+    return folder
+
+
+def slurm_jobs():
+    """What SLURM was asked for, by job: the fields that `scontrol show job` prints."""
+    show = subprocess.run(
+        ["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True, check=True
+    )
+    jobs = [
+        dict(word.split("=", 1) for word in line.split() if "=" in word) for line in show.stdout.splitlines()
     ]
+    return [job for job in jobs if job.get("JobName", "").startswith("taco_")]
+
+
+@pytest.mark.slurm
+def test_slurm_gives_the_tables_of_a_local_run(slurm, tmp_path):
+    local = one_task(tmp_path / "local")
+    snakemake(local, "--until", "tables")
+    folder = tmp_path / "cluster"
+    shutil.copytree(local, folder, symlinks=True)
+    for name in ("features", "proposals", "factors", "scores", "tables", "logs"):
+        shutil.rmtree(folder / RESULTS / name)
+    (folder / RESULTS / "provenance.json").unlink()
+    # As many threads as the local run's: another number may change last digits.
     _, output = snakemake(
         folder,
-        *("--workflow-profile", "profiles/slurm", "--until", "tables", "--set-resources", *small),
-        *("--slurm-init-seconds-before-status-checks", "3", "--retries", "0"),
+        *("--workflow-profile", "profiles/slurm", "--until", "tables", "--set-threads", "features=1"),
+        *(
+            "--slurm-status-command",
+            "squeue",
+            "--slurm-init-seconds-before-status-checks",
+            "3",
+            "--retries",
+            "0",
+        ),
     )
-    submitted = [line for line in output.splitlines() if "submitted with SLURM jobid" in line]
-    assert len(submitted) == 3, output[-3000:]
-    assert table_bytes(folder) == table_bytes(finished)
-    log = (folder / RESULTS / "logs/factorize/s4/0.log").read_text()
+    assert table_bytes(folder) == table_bytes(local)
+    jobs = {job["Comment"].removeprefix("rule_"): job for job in slurm_jobs()}
+    shards = {
+        f"{rule}_wildcards_s4_{shard}": rule
+        for rule in ("features", "factorize", "score")
+        for shard in range(3)
+    }
+    assert set(jobs) >= {"tables", *shards}, output[-3000:]
+    log = (folder / RESULTS / "logs/factorize/s4/2.log").read_text()
     assert "device: " in log
+
+    # Asked for: a GPU each, two side by side, memory by the shard's five frames; and never twice by SLURM itself.
+    on_gpu = [jobs[name] for name in shards]
+    assert all(
+        job["TresPerJob"].endswith("gpu:1") and job["Requeue"] == "0"
+        for job in jobs.values()
+        if job in on_gpu
+    )
+    assert any(a["StartTime"] <= b["StartTime"] < a["EndTime"] for a, b in itertools.permutations(on_gpu, 2))
+    memory = {
+        rule: job["MinMemoryNode"] for rule, job in ((rule, jobs[name]) for name, rule in shards.items())
+    }
+    assert memory == {"features": "12000M", "factorize": "6020M", "score": "6060M"}

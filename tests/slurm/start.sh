@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real one-node SLURM with one pretended GPU, for tests. Debian, root. Usage: start.sh FOLDER (state, logs, configuration).
+# A real one-node SLURM with two pretended GPUs, for tests. Debian, root. Usage: start.sh FOLDER (state, logs, configuration).
 # Exit code 77: it cannot run on this machine. End it with stop.sh FOLDER.
 set -euo pipefail
 folder=${1:?usage: start.sh FOLDER}
@@ -29,11 +29,13 @@ install -d -m 755 -o munge -g munge /run/munge
 munge --no-input >/dev/null 2>&1 || runuser -u munge -- /usr/sbin/munged
 munge --no-input | unmunge >/dev/null
 
-# SLURM takes a GPU only with a device file, and only a character device: a second null device serves.
-[ -c "$folder/dev/gpu0" ] || mknod -m 666 "$folder/dev/gpu0" c 1 3
+# SLURM takes a GPU only with a device file, and only a character device: more null devices serve. CPUs and memory are
+# pretended too (config_overrides), so that two jobs of the size that the profile asks for run side by side.
+for gpu in 0 1; do
+  [ -c "$folder/dev/gpu$gpu" ] || mknod -m 666 "$folder/dev/gpu$gpu" c 1 3
+done
 node=$(hostname -s)
-echo "NodeName=$node Name=gpu File=$folder/dev/gpu0" >"$folder/gres.conf"
-memory=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) / 1024 - 512))
+echo "NodeName=$node Name=gpu File=$folder/dev/gpu[0-1]" >"$folder/gres.conf"
 cat >"$folder/slurm.conf" <<CONF
 ClusterName=test
 SlurmctldHost=$node(127.0.0.1)
@@ -63,7 +65,7 @@ OverTimeLimit=0
 GresTypes=gpu
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
-NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory Gres=gpu:1 State=UNKNOWN
+NodeName=$node NodeAddr=127.0.0.1 CPUs=32 RealMemory=131072 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=$node Default=YES MaxTime=INFINITE State=UP
 CONF
 
