@@ -131,8 +131,8 @@ def bench(
     what: Annotated[
         str,
         typer.Argument(
-            help="conmf: the solver against plain autograd versions. caches: size and speed of storage and "
-            "compressions. pipeline: every stage of a suite."
+            help="conmf: the solver against plain autograd versions. caches: size and speed of the ways to keep "
+            "proposals. pipeline: every stage of a suite."
         ),
     ] = "conmf",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -168,7 +168,7 @@ def bench(
         from taco.bench import caches
 
         device, tables = "cpu", caches.tables
-        work = partial(caches.caches, samples=samples or 1000, folder=folder)
+        work = partial(caches.caches, samples=samples or 16, folder=folder)
     else:
         from taco import runtime, suites
         from taco.bench import pipeline

@@ -1,42 +1,54 @@
-"""``taco bench caches``: size and speed of the caches for full-size samples, by storage and compression.
+"""``taco bench caches``: size and speed of the caches for full-size samples, by storage and number of threads.
 
 Content is synthetic but shaped like the real thing; what was measured and chosen is in :data:`CACHE_NOTES`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import h5py
+import hdf5plugin
 import numpy as np
 import torch
+import zstandard
 from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
 from taco.bench import measure
-from taco.cache.hdf5 import Cache, CacheWriter, open_cache
-from taco.cache.storage import COMPRESSION, COMPRESSIONS, STORAGES
+from taco.cache import chunks
+from taco.cache.hdf5 import CacheWriter, open_cache
+from taco.cache.storage import STORAGES
+from taco.data.reading import ahead
 from taco.models import fcclip
 
 CACHE_NOTES = """\
-Full-size samples, 2 cores shared with others: processor time, not the clock's. Checksum and decoding included. Six samples each:
-- float16 masks, raw 18.4 MB: zstd behind shuffle 11.0 MB, 99 ms to write, 50 to read; gzip 10.9, 443, 63; blosc2-zstd 10.9, 175, 52;
-  blosc-zstd behind bitshuffle (used before) 11.5, 120, 51; zstd alone 14.4, 217, 56; none 18.4, 42, 22; (eight) lzf 12.7, 224, 104;
-  bitshuffle-lz4 12.6, 66, 38. Tokens and embeddings are smallest with shuffle and zstd too. Level 1 of zstd saves a tenth of the
-  time on float16 and costs a quarter of the size on uint8. Chosen: "zstd, shuffle".
-- uint8, raw 9.2 MB: 4.6 MB, 136 ms, 43 ms; 1,000 samples: 4.65 MB, 146 ms, 53 ms. AVSS (7,500 frames) whole, embeddings and tokens
-  (1.32 and 0.58 MB) included: 97 GB as float16, 49 GB as uint8.
-- Even steps between -8 and 8 (the first uint8) take 1.85 MB and change 0.3 % of arg-max pixels of these samples, but the trained
-  proposals of the miniature suite leave half of the pixels to no mask at all: there 28 % (avss) and 40 % (s4) of the arg-max pixels
-  change, and a stretched map by 0.3 at its worst pixel (means over 20 samples), because edges are clipped before they are
-  upsampled. Even steps between +-16: 7 and 24 %, 0.035 and 0.06; +-32: 0.5 and 0.6 %, 0.018 and 0.020. Logarithmic steps to +-32,
-  knee 2: 0.6 and 0.7 %, 0.012 and 0.012, IoU of maps cut at half 0.999. Chosen: the last.
-- Reading, 43 to 50 ms on one core, is ahead of the decoding of one image with nine runs at 4 ms each and their scores, when a thread
-  does it meanwhile (`taco.data.reading.ahead`): HDF5, zstd and SHA-256 release the interpreter's lock.
+Full-size samples on 2 cores shared with a score of others: processor time, not the clock's. Raw masks are 18.4 MB, embeddings 1.54, tokens
+0.99. Six samples each, in one run:
+- HDF5's own filters (shuffle, zstd 3) on one thread with SHA-256, as before: 162 ms to write, 99 to read, 12.9 MB.
+- taco.cache, float16 (zstd 1, XXH3, outside HDF5): 95 and 57 ms, 12.9 MB; of 11,520 frames 149 GB.
+- uint8 (zstd 3): 202 and 78 ms, 6.5 MB; 75 GB. Even steps between -8 and 8 take less but change 28 to 40 % of the arg-max pixels of the
+  miniature suite's trained proposals; logarithmic steps to +-32, knee 2: 0.6 %, a stretched map by 0.012 at its worst pixel.
+- none (tokens alone): 8 and 5 ms, 0.55 MB; 6.3 GB. It is the only way below 60 GB, hence the paper suite's.
+- Pieces, float16, of a quiet core: zstd 1 35 ms for 11.04 MB, zstd 3 42 for 10.97, back 14; shuffle 6, back 8 to 10; encoding as bytes 24,
+  decoding 13 by pairs (30 by single bytes); of bytes zstd 1 37 ms for 5.84 MB, zstd 2 53 for 4.89, zstd 3 98 for 4.60.
+- Checksums of 18.4 MB: XXH3 (128 bits) 1.8 ms, BLAKE3 3.9, CRC32C 3.8, SHA-256 13.0. A look for numbers that are not finite: numpy.isfinite
+  16.8, by bits 5.4, least and greatest (torch) 2.8.
+- On a 16-core machine, before this code was written, the same design on 8 threads: float16 12.4 ms to write and 7.6 to read, uint8 16.8
+  and 7.8; zstd's own threads within a frame, blosc and bitshuffle gained nothing over it. This code on 8 threads has not been timed.
 """
+
+PAPER_FRAMES = 11_520  # S4 3,700, MS3 320, AVSS 7,500
+MOST_THREADS = 8
+PLAIN = "HDF5 filters, SHA-256"  # as before
+DISTINCT = 4  # samples drawn; more are these again
 
 
 @dataclass(frozen=True)
@@ -53,10 +65,14 @@ class Sizes:
 
 @dataclass
 class Row:
-    """One storage and compression, a sample on average; ``cpu`` times are of all threads, decompression's too."""
+    """One way to keep proposals, a sample on average; ``cpu`` times are of all threads.
 
+    ``write_ratio`` and ``read_ratio`` are the plain way's times over this one's, by the clock, in the same run.
+    """
+
+    way: str
     storage: str
-    compression: str
+    threads: int
     samples: int
     masks_mb: float
     embeddings_mb: float
@@ -65,27 +81,31 @@ class Row:
     write_cpu_ms: float
     read_ms: float
     read_cpu_ms: float
-    avss_gb: float
+    suite_gb: float
+    write_ratio: float | None = None
+    read_ratio: float | None = None
 
 
-AVSS_FRAMES = 7500
-DATASETS = {
-    "proposals": {"masks": "masks_mb", "class_embeddings": "embeddings_mb", "pooled": "embeddings_mb"},
-    "features": {"image_tokens": "tokens_mb", "audio_tokens": "tokens_mb", "clap_embedding": "embeddings_mb"},
+COLUMNS = {
+    "masks": "masks_mb",
+    "class_embeddings": "embeddings_mb",
+    "pooled": "embeddings_mb",
+    "image_tokens": "tokens_mb",
+    "audio_tokens": "tokens_mb",
+    "clap_embedding": "tokens_mb",
 }
+TOKENS = ("image_tokens", "audio_tokens", "clap_embedding")
 
 
 def caches(
     *,
-    samples: int = 1000,
-    others: int = 10,
-    compressions: Sequence[str] = tuple(COMPRESSIONS),
-    storages: Sequence[str] = tuple(STORAGES),
+    samples: int = 16,
+    threads: Sequence[int] | None = None,
     sizes: Sizes | None = None,
     folder: Path | None = None,
     say: measure.Say = print,
 ) -> dict:
-    """Write and read caches of synthetic full-size samples; times are of writing and reading through `taco.cache.hdf5`.
+    """Write and read caches of synthetic full-size samples, through `taco.cache.hdf5` and through plain HDF5.
 
     Files are read right after they are written, so the page cache serves them: the rates are the processor's, checksums
     included, and no disk's.
@@ -93,11 +113,8 @@ def caches(
     Parameters
     ----------
     samples : int
-        With the compression in use.
-    others : int
-        With every other one.
-    compressions, storages : sequence of str
-        Of `taco.cache.storage`.
+    threads : sequence of int, optional
+        1, 2, 4, 8, as many as there are cores.
     sizes : Sizes, optional
         The paper's by default.
     folder : path, optional
@@ -108,19 +125,22 @@ def caches(
     Returns
     -------
     dict
-        ``raw_mb``, ``rows``, ``maps``.
+        ``cores``, ``raw_mb``, ``rows``, ``pieces``, ``maps``.
     """
     sizes = sizes or Sizes()
-    rows = []
-    for storage in storages:
-        for compression in compressions:
-            count = samples if compression == COMPRESSION else others
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                rows.append(_time(Path(scratch), count, sizes, storage, compression))
-            say(f"{storage}, {compression}: {rows[-1].masks_mb:.2f} MB of masks a sample")
+    cores = len(os.sched_getaffinity(0))
+    threads = threads or [count for count in (1, 2, 4, MOST_THREADS) if count <= cores]
+    drawn = [sample(index, sizes) for index in range(min(samples, DISTINCT))]
+    given = [drawn[index % len(drawn)] for index in range(samples)]
+    rows = [_row(PLAIN, "float16", 1, given, folder, None, say)]
+    for storage in (*STORAGES, "none"):
+        for count in threads:
+            rows.append(_row("taco.cache", storage, count, given, folder, rows[0], say))
     return {
-        "raw_mb": {name: array.nbytes / 1e6 for name, array in sample(0, sizes).items()},
+        "cores": cores,
+        "raw_mb": {name: array.nbytes / 1e6 for name, array in given[0].items()},
         "rows": [asdict(row) for row in rows],
+        "pieces": pieces(given[0]["masks"]),
         "maps": [map_effect(index, sizes) for index in range(3)],
     }
 
@@ -165,48 +185,94 @@ def _tokens(count: int, width: int, g: torch.Generator) -> Tensor:
     return (directions[owner] + 0.3 * torch.randn(count, width, generator=g)).clamp_(min=0)
 
 
-def _time(folder: Path, count: int, sizes: Sizes, storage: str, compression: str) -> Row:
-    """Write ``count`` samples to a proposals and a features file, and read them back."""
-    ids = [str(index) for index in range(count)]
-    clock = _Clock()
-    how = {"storage": {"masks": storage}, "compression": compression}
-    with (
-        CacheWriter(folder / "proposals.h5", "proposals", ids, {}, **how) as proposals,
-        CacheWriter(folder / "features.h5", "features", ids, {}, compression=compression) as features,
-    ):
-        writers = {"proposals": proposals, "features": features}
-        for index in range(count):
-            arrays = sample(index, sizes)
-            clock.time(lambda arrays=arrays, index=index: _put(writers, arrays, index))
-    reading = _Clock()
-    stored = dict.fromkeys(("masks_mb", "embeddings_mb", "tokens_mb"), 0.0)
-    for kind, columns in DATASETS.items():
-        with open_cache(folder / f"{kind}.h5", kind) as cache:
-            for index in range(count):
-                reading.time(lambda cache=cache, columns=columns, index=index: _read(cache, columns, index))
-            for name, column in columns.items():
-                stored[column] += cache[name].stored_bytes / count / 1e6
-    return Row(
-        storage=storage,
-        compression=compression,
-        samples=count,
-        **stored,
-        write_ms=1e3 * clock.wall / count,
-        write_cpu_ms=1e3 * clock.cpu / count,
-        read_ms=1e3 * reading.wall / count,
-        read_cpu_ms=1e3 * reading.cpu / count,
-        avss_gb=sum(stored.values()) * AVSS_FRAMES / 1e3,
+def _row(
+    way: str,
+    storage: str,
+    threads: int,
+    given: Sequence[Mapping[str, np.ndarray]],
+    folder: Path | None,
+    plain: Row | None,
+    say: measure.Say,
+) -> Row:
+    """Write samples, read them back, and compare the times with those of the plain way."""
+    names = TOKENS if storage == "none" else tuple(COLUMNS)
+    count = len(given)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        path = Path(scratch, "cache.h5")
+        write, read = (_plain_write, _plain_read) if way == PLAIN else (_write, _read)
+        writing, reading = _Clock(), _Clock()
+        writing.time(lambda: write(path, given, names, storage, threads))
+        stored = reading.time(lambda: read(path, count, names, threads))
+    sizes = dict.fromkeys(("masks_mb", "embeddings_mb", "tokens_mb"), 0.0)
+    for name, size in stored.items():
+        sizes[COLUMNS[name]] += size / count / 1e6
+    row = Row(
+        way,
+        storage,
+        threads,
+        count,
+        **sizes,
+        **writing.of("write", count),
+        **reading.of("read", count),
+        suite_gb=sum(sizes.values()) * PAPER_FRAMES / 1e3,
     )
+    if plain is not None:
+        row.write_ratio, row.read_ratio = plain.write_ms / row.write_ms, plain.read_ms / row.read_ms
+    say(f"{way}, {storage}, {threads} threads: {row.write_ms:.4g} ms to write, {row.read_ms:.4g} to read")
+    return row
 
 
-def _put(writers: Mapping[str, CacheWriter], arrays: Mapping[str, np.ndarray], index: int) -> None:
-    for kind, columns in DATASETS.items():
-        for name in columns:
-            writers[kind].put(name, index, arrays[name])
+def _write(
+    path: Path,
+    given: Sequence[Mapping[str, np.ndarray]],
+    names: Sequence[str],
+    storage: str,
+    threads: int,
+) -> None:
+    ids = [str(index) for index in range(len(given))]
+    kept = {"masks": storage} if "masks" in names else {}
+    with CacheWriter(path, "proposals", ids, {}, storage=kept, threads=threads) as writer:
+        for index, arrays in enumerate(given):
+            for name in names:
+                writer.put(name, index, arrays[name])
 
 
-def _read(cache: Cache, names: Mapping[str, str], index: int) -> list[np.ndarray]:
-    return [cache[name][index] for name in names]
+def _read(path: Path, count: int, names: Sequence[str], threads: int) -> dict[str, int]:
+    """Read all samples as the scores do; bytes on disk of each name."""
+    with open_cache(path, "proposals") as cache:
+
+        def one(index: int) -> list[np.ndarray]:
+            return [cache[name][index] for name in names]
+
+        for _ in ahead(one, range(count), threads + 1, threads=threads):
+            pass
+        return {name: cache[name].stored_bytes for name in names}
+
+
+def _plain_write(
+    path: Path, given: Sequence[Mapping[str, np.ndarray]], names: Sequence[str], storage: str, threads: int
+) -> None:
+    """As caches were written before: HDF5's own filters on one thread, SHA-256 of a copy, a check for finite numbers."""
+    with h5py.File(path, "w", locking=False) as file:
+        for index, arrays in enumerate(given):
+            for name in names:
+                array = arrays[name]
+                if not index:
+                    shape = (len(given), *array.shape)
+                    how = {"chunks": (1, *array.shape), **hdf5plugin.Zstd(clevel=3), "shuffle": True}
+                    file.create_dataset(name, shape=shape, dtype=array.dtype, **how)
+                if not np.isfinite(array).all():
+                    raise FloatingPointError(name)
+                file[name][index] = array
+                hashlib.sha256(array.tobytes()).digest()
+
+
+def _plain_read(path: Path, count: int, names: Sequence[str], threads: int) -> dict[str, int]:
+    with h5py.File(path, "r", locking=False) as file:
+        for index in range(count):
+            for name in names:
+                hashlib.sha256(file[name][index].tobytes()).digest()
+        return {name: file[name].id.get_storage_size() for name in names}
 
 
 class _Clock:
@@ -215,9 +281,46 @@ class _Clock:
     def __init__(self) -> None:
         self.wall = self.cpu = 0.0
 
-    def time(self, work) -> None:
-        wall, cpu = measure.spent(work, "cpu")
+    def time(self, work: Callable[[], Any]) -> Any:
+        result: list[Any] = []
+        wall, cpu = measure.spent(lambda: result.append(work()), "cpu")
         self.wall, self.cpu = self.wall + wall, self.cpu + cpu
+        return result[0]
+
+    def of(self, what: str, count: int) -> dict[str, float]:
+        """Milliseconds a unit, as columns of a row."""
+        return {f"{what}_ms": 1e3 * self.wall / count, f"{what}_cpu_ms": 1e3 * self.cpu / count}
+
+
+def pieces(masks: np.ndarray) -> list[dict[str, Any]]:
+    """Processor time of each piece of the work on one sample's masks, on one thread, and the bytes that it makes."""
+    found = []
+
+    def note(piece: str, work: Callable[[], Any]) -> Any:
+        clocks = [_Clock() for _ in range(3)]
+        result = [clock.time(work) for clock in clocks][-1]
+        size = result.nbytes / 1e6 if isinstance(result, np.ndarray) else None
+        size = len(result) / 1e6 if isinstance(result, bytes) and len(result) > 64 else size
+        found.append({"piece": piece, "cpu_ms": 1e3 * min(clock.cpu for clock in clocks), "mb": size})
+        return result
+
+    logarithmic = STORAGES["uint8"]
+    logits = torch.from_numpy(masks)
+    note("SHA-256", lambda: hashlib.sha256(masks.data).digest())
+    note("XXH3", lambda: chunks.checksum(masks))
+    note("finite, numpy.isfinite", lambda: bool(np.isfinite(masks).all()))
+    note("finite, least and greatest", lambda: logits.aminmax())
+    encoded = note("encode uint8", lambda: logarithmic.encode(masks))
+    note("decode uint8", lambda: logarithmic.decode(encoded))
+    for name, array in (("float16", masks), ("uint8", encoded)):
+        rows = note(f"shuffle {name}", lambda array=array: chunks.shuffle(array))
+        flat = rows.tobytes()
+        note(f"unshuffle {name}", lambda f=flat, a=array: chunks.unshuffle(f, a.dtype, a.shape))
+        for level in (1, 2, 3):
+            compress = zstandard.ZstdCompressor(level=level).compress
+            packed = note(f"zstd {level} of {name}", lambda r=rows, c=compress: c(r))
+            note(f"unzstd {level} of {name}", lambda p=packed: zstandard.ZstdDecompressor().decompress(p))
+    return found
 
 
 def map_effect(index: int, sizes: Sizes, prompts: int = 8) -> dict[str, float]:
@@ -254,21 +357,27 @@ def map_effect(index: int, sizes: Sizes, prompts: int = 8) -> dict[str, float]:
     }
 
 
-def tables(report: Mapping) -> Iterator[Table]:
+def tables(report: Mapping) -> Iterator[Table | str]:
     """Lay out a report of `caches` for printing."""
     columns = {
-        "storage": "storage",
-        "compression": "compression",
-        "samples": "samples",
-        "masks MB": "masks_mb",
-        "embeddings MB": "embeddings_mb",
-        "tokens MB": "tokens_mb",
-        "write ms": "write_ms",
-        "(cpu)": "write_cpu_ms",
-        "read ms": "read_ms",
-        "(cpu) ": "read_cpu_ms",
-        "AVSS GB": "avss_gb",
+        "way": "way",
+        "masks": "storage",
+        "T": "threads",
+        "mask MB": "masks_mb",
+        "emb. MB": "embeddings_mb",
+        "token MB": "tokens_mb",
+        "write": "write_ms",
+        "cpu": "write_cpu_ms",
+        "x": "write_ratio",
+        "read": "read_ms",
+        "cpu ": "read_cpu_ms",
+        "x ": "read_ratio",
+        "suite GB": "suite_gb",
     }
-    yield measure.table("Caches, a sample", columns, report["rows"])
+    title = f"Caches: ms and MB a sample, T threads, x: plain over this; GB of {PAPER_FRAMES:,} frames (S4, MS3, AVSS)"
+    yield measure.table(title, columns, report["rows"])
+    yield ("masks none: proposals are made again from the image; `taco bench pipeline` times that.")
+    pieces = {"piece": "piece", "cpu ms": "cpu_ms", "MB": "mb"}
+    yield measure.table("Pieces, one thread, masks of a sample", pieces, report["pieces"])
     maps = {"arg-max changed": "changed", "largest difference": "largest", "mean difference": "mean"}
     yield measure.table("Maps of uint8 against float16", maps, report["maps"])

@@ -1,11 +1,14 @@
 """HDF5 caches between stages: one array per sample and name, checked when opened, whole or absent.
 
 Layout: each dataset has the shape [S, ...] over the file's S samples, with one sample per chunk,
-compressed as `taco.cache.storage` says. The file's attributes say what it is (``schema``, ``kind``), what made it
+compressed as `taco.cache.chunks` says. The file's attributes say what it is (``schema``, ``kind``), what made it
 (digests, preprocessing, given by the caller), which samples it holds and which datasets lie in fewer bits than they
-are read in. ``sha256/<name>`` holds the digest of each sample as it is stored; a digest over attributes,
+are read in. ``xxh3_128/<name>`` holds the checksum of each sample as it is stored; a digest over attributes,
 sample ids and those is checked when the file is opened, a sample's own when it is read, so that a file is read
 once. A name may have a path (``general/clip``).
+
+Compression, checksums and their inverses run outside HDF5: a writer has threads for them, and any number of threads
+may read one open cache.
 
 The file is written under a private temporary name, flushed and renamed, so a killed job leaves nothing
 that could be taken for a result.
@@ -14,26 +17,45 @@ that could be taken for a result.
 import hashlib
 import json
 import operator
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, SupportsIndex
+from typing import Any, NamedTuple, Self, SupportsIndex
 
 import h5py
-import hdf5plugin  # noqa: F401  (registers the filters, for reading too)
 import numpy as np
 
+from taco.cache import chunks
 from taco.cache.disk import DiskFile
-from taco.cache.storage import COMPRESSION, COMPRESSIONS, STORAGES, Logarithmic
+from taco.cache.storage import STORAGES, Logarithmic
 from taco.runtime import digest, partial_path, publish
 
-SCHEMA = 2
+SCHEMA = 3
+BYTES_AHEAD = 32_000_000  # of arrays that wait to be compressed and written, for each thread and two more
 KINDS = ("features", "proposals", "text", "factors", "examples", "predictions")
 REMEDY = "Delete it and run again."
 
 
 class CacheError(RuntimeError):
     """A cache file is missing, damaged, of another schema or kind, or made from something else."""
+
+
+class _Packed(NamedTuple):
+    """A sample on its way into the file."""
+
+    name: str
+    index: int
+    nbytes: int
+    made: Future[tuple[bytes, bytes]]
+
+
+def _pack(array: np.ndarray, storage: Logarithmic | None) -> tuple[bytes, bytes]:
+    """Bytes and checksum of a sample as it is stored."""
+    if storage:
+        array = storage.encode(array)
+    return chunks.pack(array), chunks.checksum(array)
 
 
 class CacheWriter:
@@ -51,8 +73,8 @@ class CacheWriter:
     storage : mapping of str to str, optional
         Datasets that lie on disk in other numbers than they are put and read in, with a key of
         `taco.cache.storage.STORAGES`. Recorded in the attribute ``storage``.
-    compression : str
-        Key of `taco.cache.storage.COMPRESSIONS`.
+    threads : int
+        That compress while the caller goes on. They change no byte of the file.
 
     Examples
     --------
@@ -68,7 +90,7 @@ class CacheWriter:
         attributes: Mapping[str, Any],
         *,
         storage: Mapping[str, str] | None = None,
-        compression: str = COMPRESSION,
+        threads: int = 1,
     ):
         if kind not in KINDS:
             raise ValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}")
@@ -78,8 +100,10 @@ class CacheWriter:
         self.sample_ids = list(sample_ids)
         self.attributes = {**attributes, "schema": SCHEMA, "kind": kind, "storage": dict(storage or {})}
         self._storage = {name: STORAGES[key] for name, key in (storage or {}).items()}
-        self._compression = COMPRESSIONS[compression]
-        self._digests: dict[str, list[bytes | None]] = {}
+        self._threads = threads
+        self._checksums: dict[str, list[bytes | None]] = {}
+        self._pending: deque[_Packed] = deque()
+        self._bytes_pending = 0
 
     def __enter__(self) -> Self:
         try:
@@ -92,6 +116,7 @@ class CacheWriter:
                 f"{self.path}: expected a folder that can be written to, found: {error}. "
                 "Change its permissions or free some space."
             ) from error
+        self._pool = ThreadPoolExecutor(self._threads)
         return self
 
     def put(self, name: str, index: int, array: Any) -> None:
@@ -105,42 +130,59 @@ class CacheWriter:
             Position of the sample in ``sample_ids``.
         array : array_like
             Numbers, booleans, or strings (stored as UTF-8 bytes). All samples of a name share shape and dtype.
+            It is compressed later and must not change until the file is closed.
         """
         array = np.asarray(array)
         if array.dtype.kind in "UO":
             array = np.char.encode(array.astype(str), "utf-8")
-        if storage := self._storage.get(name):
-            array = storage.encode(array)
-        if name not in self._digests:
-            self._create(name, array)
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        storage = self._storage.get(name)
+        dtype = np.dtype(np.uint8) if storage else array.dtype
+        if name not in self._checksums:
+            self._create(name, array, dtype)
         dataset = self._file[name]
-        if dataset.shape[1:] != array.shape or dataset.dtype != array.dtype:
+        if dataset.shape[1:] != array.shape or dataset.dtype != dtype:
             raise ValueError(
                 f"{self.path}: {name}[{index}] must be {dataset.dtype}{list(dataset.shape[1:])}, "
                 f"as its first sample was, not {array.dtype}{list(array.shape)}"
             )
-        array = np.ascontiguousarray(array)
-        dataset[index] = array
+        if dataset.chunks:
+            self._pending.append(_Packed(name, index, array.nbytes, self._pool.submit(_pack, array, storage)))
+            self._bytes_pending += array.nbytes
+            self._write(BYTES_AHEAD * (self._threads + 2))
+        else:
+            dataset[index] = array
+            self._checksums[name][index] = chunks.checksum(array)
         self._require_room()
-        self._digests[name][index] = hashlib.sha256(array.tobytes()).digest()
 
-    def _create(self, name: str, array: np.ndarray) -> None:
+    def _create(self, name: str, array: np.ndarray, dtype: np.dtype) -> None:
         shape = (len(self.sample_ids), *array.shape)
-        # HDF5 filters want at least one byte per chunk; scalars and empty arrays are too small to compress.
-        options = {"chunks": (1, *array.shape), **self._compression} if array.ndim and array.size else {}
-        self._file.create_dataset(name, shape=shape, dtype=array.dtype, **options)
-        self._digests[name] = [None] * len(self.sample_ids)
+        packed = {"chunks": (1, *array.shape), **chunks.filters(dtype)} if chunks.packable(array) else {}
+        self._file.create_dataset(name, shape=shape, dtype=dtype, **packed)
+        self._checksums[name] = [None] * len(self.sample_ids)
+
+    def _write(self, most: int) -> None:
+        """Write samples in the order in which they came, until at most so many bytes wait."""
+        while self._pending and self._bytes_pending > most:
+            name, index, nbytes, made = self._pending.popleft()
+            data, self._checksums[name][index] = made.result()
+            dataset = self._file[name]
+            dataset.id.write_direct_chunk((index,) + (0,) * (dataset.ndim - 1), data)
+            self._bytes_pending -= nbytes
+            self._require_room()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if kind is None:
+                self._write(-1)
                 self._finish()
                 self._file.close()
                 self._require_room()
                 publish(self._partial, self.path)
         finally:
+            self._pool.shutdown(cancel_futures=True)
             self._file.close()
             self._disk.close()
             self._partial.unlink(missing_ok=True)
@@ -156,26 +198,27 @@ class CacheWriter:
     def _finish(self) -> None:
         """Write checksums and attributes."""
         tables = {}
-        for name, digests in self._digests.items():
-            missing = [self.sample_ids[i] for i, value in enumerate(digests) if value is None]
+        for name, checksums in self._checksums.items():
+            missing = [self.sample_ids[i] for i, value in enumerate(checksums) if value is None]
             if missing:
                 raise CacheError(f"{self.path}: {name} was never written for {_some(missing)}")
-            tables[name] = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
-            self._file.create_dataset(f"sha256/{name}", data=tables[name])
+            table = np.frombuffer(b"".join(checksums), dtype=np.uint8)
+            tables[name] = table.reshape(-1, chunks.CHECKSUM_BYTES)
+            self._file.create_dataset(f"{chunks.CHECKSUM}/{name}", data=tables[name])
         self._file.attrs["attributes"] = json.dumps(self.attributes, sort_keys=True)
         # A dataset, as attributes are limited to 64 kB.
         self._file.create_dataset("sample_ids", data=[i.encode() for i in self.sample_ids])
-        self._file.attrs["datasets"] = json.dumps(sorted(self._digests))
+        self._file.attrs["datasets"] = json.dumps(sorted(self._checksums))
         self._file.attrs["sha256"] = _header_digest(self.attributes, self.sample_ids, tables)
 
 
 class CachedArray:
     """One dataset of an open cache: ``array[i]`` reads the sample at position ``i`` as a numpy array, checked."""
 
-    def __init__(self, dataset: h5py.Dataset, storage: Logarithmic | None, digests: np.ndarray | None):
+    def __init__(self, dataset: h5py.Dataset, storage: Logarithmic | None, checksums: np.ndarray | None):
         self._dataset = dataset
         self._storage = storage
-        self._digests = digests
+        self._checksums = checksums
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -196,19 +239,29 @@ class CachedArray:
         return len(self._dataset)
 
     def __getitem__(self, index: SupportsIndex) -> Any:
-        index = operator.index(index)
+        index = range(len(self))[operator.index(index)]
         place = f"{self._dataset.file.filename}: sample {index} of {self._dataset.name[1:]}"
         try:
-            array = self._dataset[index]
-        except OSError as error:
+            array = self._stored(index)
+        except (OSError, ValueError) as error:
             raise CacheError(f"{place}: expected readable data, found: {error}. {REMEDY}") from error
-        if self._digests is not None:
-            expected, found = self._digests[index].tobytes(), hashlib.sha256(array.tobytes()).digest()
+        if self._checksums is not None:
+            expected, found = self._checksums[index].tobytes(), chunks.checksum(array)
             if found != expected:
                 raise CacheError(
-                    f"{place}: expected sha256 {expected.hex()[:12]}, found {found.hex()[:12]}. {REMEDY}"
+                    f"{place}: expected {chunks.CHECKSUM} {expected.hex()[:12]}, found {found.hex()[:12]}. {REMEDY}"
                 )
         return self._storage.decode(array) if self._storage else array
+
+    def _stored(self, index: int) -> np.ndarray:
+        """A sample as it lies on disk."""
+        dataset = self._dataset
+        if not dataset.chunks:
+            return np.asarray(dataset[index])
+        skipped, data = dataset.id.read_direct_chunk((index,) + (0,) * (dataset.ndim - 1))
+        if skipped:
+            raise ValueError(f"a chunk without filters {skipped:b}")
+        return chunks.unpack(data, dataset.dtype, dataset.shape[1:])
 
 
 class Cache:
@@ -225,27 +278,27 @@ class Cache:
         file: h5py.File,
         attributes: dict[str, Any],
         sample_ids: list[str],
-        digests: dict[str, np.ndarray],
+        checksums: dict[str, np.ndarray],
         verify: bool,
     ):
         self._file = file
         self.attributes = attributes
         self.sample_ids = sample_ids
-        self._digests = digests
+        self._checksums = checksums
         self._verify = verify
         self._positions = {sample: i for i, sample in enumerate(sample_ids)}
 
     def __getitem__(self, name: str) -> CachedArray:
-        if name not in self._digests:
+        if name not in self._checksums:
             raise CacheError(f"{self._file.filename}: no dataset {name!r}; it holds {', '.join(self)}")
         storage = STORAGES[self.attributes["storage"].get(name, "float16")]
-        return CachedArray(self._file[name], storage, self._digests[name] if self._verify else None)
+        return CachedArray(self._file[name], storage, self._checksums[name] if self._verify else None)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._digests
+        return name in self._checksums
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._digests)
+        return iter(self._checksums)
 
     def position(self, sample_id: str) -> int:
         """Position of a sample on the first axis."""
@@ -322,7 +375,7 @@ def open_cache(
 
 
 def _read_header(file: h5py.File, path: Path) -> tuple[dict[str, Any], list[str], dict[str, np.ndarray]]:
-    """Read attributes, sample ids and each dataset's digests, and check them against their own digest."""
+    """Read attributes, sample ids and each dataset's checksums, and check them against their digest."""
     try:
         attributes = json.loads(file.attrs["attributes"])
         if attributes.get("schema") != SCHEMA:
@@ -331,21 +384,22 @@ def _read_header(file: h5py.File, path: Path) -> tuple[dict[str, Any], list[str]
                 f"{path}: expected schema {SCHEMA}, found {_short(attributes.get('schema'))}. {REMEDY}"
             )
         sample_ids = [value.decode("utf-8") for value in file["sample_ids"][:]]
-        digests = {name: file[f"sha256/{name}"][:] for name in json.loads(file.attrs["datasets"])}
+        names = json.loads(file.attrs["datasets"])
+        checksums = {name: file[f"{chunks.CHECKSUM}/{name}"][:] for name in names}
         recorded = file.attrs["sha256"]
     except (KeyError, ValueError, OSError) as error:
         raise CacheError(f"{path}: expected this package's cache format, found: {error}. {REMEDY}") from error
-    if recorded != _header_digest(attributes, sample_ids, digests):
+    if recorded != _header_digest(attributes, sample_ids, checksums):
         raise CacheError(
-            f"{path}: expected attributes, sample ids and digests to match their checksum; they do not. {REMEDY}"
+            f"{path}: expected attributes, sample ids and checksums to match their checksum; they do not. {REMEDY}"
         )
-    return attributes, sample_ids, digests
+    return attributes, sample_ids, checksums
 
 
 def _header_digest(
-    attributes: Mapping[str, Any], sample_ids: Sequence[str], digests: Mapping[str, np.ndarray]
+    attributes: Mapping[str, Any], sample_ids: Sequence[str], checksums: Mapping[str, np.ndarray]
 ) -> str:
-    tables = {name: hashlib.sha256(table.tobytes()).hexdigest() for name, table in digests.items()}
+    tables = {name: hashlib.sha256(table.tobytes()).hexdigest() for name, table in checksums.items()}
     return digest([attributes, list(sample_ids), tables])
 
 

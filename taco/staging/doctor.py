@@ -31,6 +31,11 @@ PRESENT, MISSING, CORRUPT, UNLICENSED = "present", "missing", "corrupt", "unlice
 COLOURS = {PRESENT: "green", MISSING: "yellow", CORRUPT: "red", UNLICENSED: "magenta"}
 COLUMNS = ("status", "place", "needed by", "source", "licence", "remark")
 WIDE = 160
+SMALLER = {
+    "float16": ("uint8", "none"),
+    "uint8": ("none",),
+    "none": (),
+}  # ways to keep proposals in less space
 
 
 class NotReadyError(StagingError):
@@ -212,16 +217,21 @@ def disk(config: Mapping[str, Any]) -> list[Finding]:
     free, suite, kind = space.free(config), f"results/{config['suite']}", config["features"]["proposals"]
     counts = [space.sample_count(config, name) for name in parts]
     masks = sum(counts) * space.sample_bytes(config)[kind]
+    kept = (
+        "proposals are not kept: jobs that need them make them again, which wants a GPU"
+        if kind == "none"
+        else f"{kind} masks alone are {masks / GIGA:.3g} GB before compression"
+    )
     remark = (
-        f"caches of {', '.join(parts)} need about {needed / GIGA:.3g} GB more ({kind} masks alone are "
-        f"{masks / GIGA:.3g} GB before compression), {free / GIGA:.3g} GB are free"
+        f"caches of {', '.join(parts)} need about {needed / GIGA:.3g} GB more ({kept}), "
+        f"{free / GIGA:.3g} GB are free"
     )
     if needed < free:
         return [Finding("features.proposals", PRESENT, suite, remark=remark)]
-    smaller = sum(space.estimate(config, "uint8").values()) / GIGA
     step = f"Free some space, or make {suite} a link to a larger disk."
-    if kind != "uint8":
-        step += f" `features.proposals: uint8` needs about {smaller:.3g} GB in all."
+    for smaller in SMALLER[kind]:
+        whole = sum(space.estimate(config, smaller).values()) / GIGA
+        step += f" `features.proposals: {smaller}` needs about {whole:.3g} GB in all."
     return [Finding("features.proposals", MISSING, suite, remark=remark, step=step)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from taco import suites
 
 # What compression leaves of each part, measured on full-size samples (`taco bench caches`) and rounded up.
-KEPT = {"float16": 0.65, "uint8": 0.55, "other": 0.9}
+KEPT = {"float16": 0.65, "uint8": 0.55, "none": 0.0, "embeddings": 0.9, "tokens": 0.6}
 FRAMES_OF_A_CLIP = {"s4": 5, "ms3": 5, "avss": 10, "ade": 1}
 PADDING_MULTIPLE = 32
 HEADS_SCALE = (
@@ -24,7 +24,7 @@ def estimate(config: Mapping[str, Any], proposals: str | None = None) -> dict[st
     Parameters
     ----------
     config : mapping
-    proposals : {"float16", "uint8"}, optional
+    proposals : {"float16", "uint8", "none"}, optional
         In place of the configuration's ``features.proposals``.
 
     Returns
@@ -35,7 +35,8 @@ def estimate(config: Mapping[str, Any], proposals: str | None = None) -> dict[st
     kind = proposals or config["features"]["proposals"]
     counts = {name: sample_count(config, name) for name in suites.used_datasets(config)}
     sizes = sample_bytes(config)
-    one = sizes[kind] * KEPT[kind] + sizes["other"] * KEPT["other"]
+    parts = [kind, "tokens"] + (["embeddings"] if kind != "none" else [])
+    one = sum(sizes[part] * KEPT[part] for part in parts)
     return {name: round(count * one) for name, count in counts.items() if count is not None}
 
 
@@ -53,7 +54,7 @@ def sample_count(config: Mapping[str, Any], name: str) -> int | None:
 
 
 def sample_bytes(config: Mapping[str, Any]) -> dict[str, int]:
-    """Raw bytes of one sample: its masks as ``float16`` and as ``uint8``, and all ``other`` arrays.
+    """Raw bytes of one sample: its masks as ``float16``, ``uint8`` or ``none``, their ``embeddings``, and its ``tokens``.
 
     The tokens' grid is the padded image's, which is the larger of the two preparations.
     """
@@ -66,8 +67,13 @@ def sample_bytes(config: Mapping[str, Any]) -> dict[str, int]:
     audio_tokens = (sound["audio"]["spec_size"] // (HEADS_SCALE << halvings)) ** 2
     pixels = queries * (side // HEADS_SCALE) ** 2
     tokens = (side // stride) ** 2 * width + audio_tokens * (sound["audio"]["embed_dim"] << halvings)
-    other = 2 * tokens + 4 * (2 * queries * width + sound["projection"])
-    return {"float16": 2 * pixels, "uint8": pixels, "other": other}
+    return {
+        "float16": 2 * pixels,
+        "uint8": pixels,
+        "none": 0,
+        "embeddings": 4 * 2 * queries * width,
+        "tokens": 2 * tokens + 4 * sound["projection"],
+    }
 
 
 def present(config: Mapping[str, Any]) -> int:
