@@ -95,6 +95,11 @@ def weights(*models):
     return [file for file in files if Path(file).exists()]
 
 
+def proposer_weights():
+    """Weight files of jobs that make proposals again, where those are not kept."""
+    return weights("clip", "fcclip") if config["features"]["proposals"] == "none" else []
+
+
 def world(wildcards):
     """The generated world, where the dataset is part of it."""
     generated = config["datasets"][wildcards.dataset]["generated"]

@@ -10,6 +10,7 @@ rule score:
         features="results/{suite}/features/{dataset}/{shard}.h5",
         proposals="results/{suite}/proposals/{dataset}/{shard}.h5",
         text="results/{suite}/text.h5",
+        weights=proposer_weights(),
         factors="results/{suite}/factors/{dataset}/{shard}.json",
         contributed=lambda wildcards: suites.prediction_receipts(config, wildcards.dataset, int(wildcards.shard)),
     output:

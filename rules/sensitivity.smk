@@ -7,6 +7,7 @@ rule sensitivity_scores:
         features=lambda wildcards: task_files(wildcards, "features"),
         proposals=lambda wildcards: task_files(wildcards, "proposals"),
         text="results/{suite}/text.h5",
+        weights=proposer_weights(),
     output:
         "results/{suite}/sensitivity/{task}.csv",
     log:

@@ -31,7 +31,9 @@ rule checks:
         "results/{suite}/benchmarks/checks.tsv"
     conda:
         "../envs/taco.yaml"
+    threads: device_threads
     resources:
+        gpu=gpus,
         mem_mb=memory(8000),
         runtime=minutes(60),
     params:
@@ -47,6 +49,6 @@ rule checks:
         ],
         bank=[suites.used_datasets(config)[0], "general"],
         notes=suites.left_out(config),
-        settings=settings("suite", "models", "decoding", "evaluation", "tables"),
+        settings=settings("suite", "models", "decoding", "evaluation", "tables", "device"),
     script:
         "../workflow_scripts/checks.py"

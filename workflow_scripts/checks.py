@@ -13,14 +13,15 @@ from torch.nn import functional as F
 
 from taco import runtime
 from taco.cache.hdf5 import open_cache
-from taco.data import datasets, manifest
-from taco.method import proposals
+from taco.data import datasets, manifest, media
+from taco.method import proposals, rounding
 from taco.method.text import CLASSES, Text
 from taco.metrics.tasks import TASKS
 from taco.models import fcclip, weights
 from taco.results import agreement, pools, score_files, tables, verify
 
 log = logging.getLogger("taco")
+PRECISION_SAMPLES = 8
 FACTORS = (
     "image_activations", "audio_activations", "image_factors", "audio_factors", "cross_entropy", "objective"
 )  # fmt: skip
@@ -37,6 +38,32 @@ def weight_checks(models):
             holds, finding = look(path)
             outcome = verify.UNCHECKED if holds is None else verify.verdict(holds)
             yield verify.Check(f"weights, {name}", check, expectation, finding, outcome)
+
+
+def precision_check(params, text, device):
+    """Whether the models' precision keeps final maps: the first images with the dataset's classes as prompts."""
+    specs = {name: params.settings["models"][name] for name in ("clip", "fcclip")}
+    chosen = ", ".join(f"{name} {spec['precision']}" for name, spec in specs.items())
+    expectation = f"mean IoU with float32 of maps cut at half ≥ {rounding.LEAST_IOU}"
+    dataset, files = params.datasets[0]
+    if device.type == "cpu" or all(spec["precision"] == "float32" for spec in specs.values()):
+        finding = f"{chosen} on {runtime.describe(device)}"
+        return verify.Check("models, precision", "final maps", expectation, finding, verify.UNCHECKED)
+    tower, head = proposals.Proposer(specs, device).models
+    rows = manifest.read(files["manifest"]).iloc[:PRECISION_SAMPLES]
+    images = [media.resize(media.read_image(path), tower.image_size, "fcclip") for path in rows["image"]]
+    region = Region(text, dataset["name"], params.settings["decoding"])
+    ensemble = {**region.ensemble, "void": region.ensemble["void"].to(device)}
+    given = torch.from_numpy(np.stack(images)), tower, head, region.prompts.to(device), ensemble
+    found = rounding.against_float32(*given)
+    finding = f"{chosen}: {found.mean:.4f}, least {found.least:.3f} of {found.count} maps"
+    return verify.Check(
+        "models, precision",
+        "final maps",
+        expectation,
+        finding,
+        verify.verdict(found.mean >= rounding.LEAST_IOU),
+    )
 
 
 class Region:
@@ -128,10 +155,11 @@ def read_factors(paths):
     return {name: np.stack(values) for name, values in found.items()}
 
 
-def all_checks(params, inputs):
+def all_checks(params, inputs, device):
     """All checks, in the order of the computation."""
     text = Text(inputs.text)
     yield from weight_checks(params.settings["models"])
+    yield precision_check(params, text, device)
     bank = text.labels(*params.bank)
     yield from verify.anchor_checks("words", bank.clip, bank.clap)
     with torch.inference_mode():
@@ -149,8 +177,8 @@ def all_checks(params, inputs):
 
 def main(snakemake):
     params, suite = snakemake.params, snakemake.params.settings["suite"]
-    runtime.setup("cpu", snakemake.threads)
-    frame = verify.table(all_checks(params, snakemake.input), suite)
+    device = runtime.setup(params.settings["device"], snakemake.threads)
+    frame = verify.table(all_checks(params, snakemake.input, device), suite)
     page = verify.page(frame, suite, params.notes)
     with runtime.atomic_write(snakemake.output.csv) as path:
         frame.to_csv(path, index=False, lineterminator="\n")

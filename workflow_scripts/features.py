@@ -6,6 +6,7 @@ from taco import runtime
 from taco.cache.hdf5 import CacheWriter
 from taco.data import manifest
 from taco.method import features
+from taco.method.proposals import warn_on_cpu
 
 
 def main(snakemake):
@@ -18,7 +19,7 @@ def main(snakemake):
     how = features.Extraction(
         image_tokens=dataset["image_tokens"],
         audio_crop=settings["features"]["audio_crop"],
-        batch_size=settings["features"]["batch_size"],
+        batch_size=features.batch_size(settings["features"]["batch_size"], models),
         seed=settings["seed"],
         stereo=settings["features"]["stereo"],
     )
@@ -31,10 +32,14 @@ def main(snakemake):
     }
     ids = frame["sample_id"].tolist()
     kept = settings["features"]["proposals"]
-    storage = {} if kept == "none" else {"masks": kept}
+    if kept == "none":
+        warn_on_cpu(device)
+    storage, threads = {} if kept == "none" else {"masks": kept}, snakemake.threads
     with (
         CacheWriter(snakemake.output.features, "features", ids, attributes) as tokens,
-        CacheWriter(snakemake.output.proposals, "proposals", ids, attributes, storage=storage) as proposals,
+        CacheWriter(
+            snakemake.output.proposals, "proposals", ids, attributes, storage=storage, threads=threads
+        ) as proposals,
         clock(tokens.attributes, len(ids)),
     ):
         features.extract(
@@ -44,7 +49,7 @@ def main(snakemake):
             how,
             tokens,
             proposals if storage else None,
-            threads=snakemake.threads,
+            threads=threads,
         )
 
 

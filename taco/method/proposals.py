@@ -60,15 +60,10 @@ class Proposer:
     @cached_property
     def models(self) -> tuple["clip.FrozenCLIP", Any]:
         """CLIP, and FC-CLIP on top of it."""
-        from taco.method import (
-            features,
-        )  # imports the models' libraries, which reading a cache can do without
+        # It imports the models' libraries, which reading a cache can do without.
+        from taco.method import features
 
-        if self.device.type == "cpu":
-            log.warning(
-                "proposals are made again on a CPU, which takes some 20 s an image of full size in every job that "
-                "needs them: `features.proposals: float16` or `uint8` keeps them"
-            )
+        warn_on_cpu(self.device)
         return features.load_proposer(self.specs, self.device)
 
     @cached_property
@@ -84,7 +79,16 @@ class Proposer:
 
         tower, head = self.models
         with torch.no_grad():
-            return features.segment(tower.pyramid(tower.frame(images)), tower, head)
+            return features.checked(features.segment(tower.pyramid(tower.frame(images)), tower, head))
+
+
+def warn_on_cpu(device: torch.device) -> None:
+    """Warn where proposals that are not kept are made again on a CPU."""
+    if device.type == "cpu":
+        log.warning(
+            "proposals are not kept, and made again on a CPU: some 20 s an image of full size in every job that needs "
+            "them. `features.proposals: float16` or `uint8` keeps them"
+        )
 
 
 @contextmanager

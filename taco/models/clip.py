@@ -8,7 +8,6 @@ projection, so that it lies in the space shared with text (Sec. 3.3).
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taco.data import media
+from taco.models.precision import PRECISIONS, products
 from taco.models.weights import check_folder, load_weights
 
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
 PIXEL_STD = (68.5005327, 66.6321579, 70.3231630)
 PADDING_MULTIPLE = 32
-PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 def register_backbone(name: str, arguments: Mapping[str, Any]) -> str:
@@ -131,12 +130,14 @@ class FrozenCLIP:
         ``list[str] -> int64 [J, L]``.
     image_size : int
         Side in pixels to which images are resized before padding.
-    precision : {"float32", "float16", "bfloat16"}
-        Of the trunk's products, by autocast; everything behind the trunk, and all text, is float32.
+    precision : {"float32", "tf32", "float16", "bfloat16"}
+        Of the trunk's products, see `taco.models.precision`; everything behind the trunk, and all text, is float32.
     """
 
     def __init__(self, model: open_clip.CLIP, tokenizer, image_size: int, precision: str = "float32"):
-        self.precision = {name: getattr(torch, name) for name in PRECISIONS}[precision]
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
+        self.precision = precision
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.image_size = image_size
@@ -197,8 +198,7 @@ class FrozenCLIP:
             ``res2`` ... ``res5``: the four stages' outputs, and ``dense``: the last one after the
             trunk's closing norm (identity in most ConvNeXts), all contiguous float32 [B, C, h, w].
         """
-        exact = self.precision == torch.float32
-        with nullcontext() if exact else torch.autocast(self.device.type, self.precision):
+        with products(self.precision, self.device):
             outputs = pyramid(self.trunk, pixels)
         return {name: value.float() for name, value in outputs.items()}
 

@@ -7,7 +7,7 @@ prompts, so every seed, variant and word bank costs a few small matrix products 
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from taco.models.fcclip_weights import read_head
+from taco.models.graphs import Captured
+from taco.models.precision import TF32, products
+
+PRECISIONS = ("float32", TF32)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def load(spec: Mapping[str, Any], clip, device: str | torch.device = "cpu") -> "
     ----------
     spec : mapping
         ``architecture`` (see `build`), ``weights`` (safetensors with this module's names, or the
-        official ``.pth``, whose names are mapped), ``backend`` (``transformers``).
+        official ``.pth``, whose names are mapped), ``backend`` (``transformers``), ``precision`` (see `FCCLIP`).
     clip : taco.models.clip.FrozenCLIP
     device : str or torch.device
 
@@ -149,12 +153,14 @@ def load(spec: Mapping[str, Any], clip, device: str | torch.device = "cpu") -> "
     """
     head = build(spec["architecture"], clip)
     head.load_state_dict(read_head(spec["weights"], head.state_dict(), clip.model.state_dict()))
-    return FCCLIP(head.to(device), clip)
+    return FCCLIP(head.to(device), clip, spec.get("precision", "float32"))
 
 
 class Backend(ABC):
     """A frozen FC-CLIP, whichever code it stands on: `propose` once per image, its module's `decode` per set of prompts."""
 
+    # Not an inference tensor, should the caller be in that mode: a captured graph keeps what it was captured with.
+    @torch.inference_mode(False)
     @torch.no_grad()
     def propose(self, pyramid: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]) -> Proposals:
         """Segment everything, without names.
@@ -176,14 +182,17 @@ class Backend(ABC):
         batch would be amplified, and a result may not depend on its neighbours.
         """
         geometry = geometry_of(pyramid, sizes)
+        pyramid = {name: value.float() for name, value in pyramid.items()}
+        images = [{name: value[i : i + 1] for name, value in pyramid.items()} for i in range(len(sizes))]
         # In float32 even under a caller's autocast: the decoder thresholds its masks, and its position
         # embeddings are computed in the input's type.
         with torch.autocast(pyramid["dense"].device.type, enabled=False):
-            rows = [
-                self._propose_one({name: value[i : i + 1].float() for name, value in pyramid.items()})
-                for i in range(len(sizes))
-            ]
+            rows = list(map(self._runner(images[0]), images))
         return Proposals(*(torch.cat(column) for column in zip(*rows, strict=True)), geometry)
+
+    def _runner(self, image: Mapping[str, Tensor]) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
+        """What makes the proposals of images like this one: `_propose_one`, or the same in another way."""
+        return self._propose_one
 
     @abstractmethod
     def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,17 +210,40 @@ class FCCLIP(Backend):
     ----------
     head : FCCLIPHead
     clip : taco.models.clip.FrozenCLIP
+    precision : {"float32", "tf32"}
+        Of the head's products on a GPU, see `taco.models.precision`.
+
+    Notes
+    -----
+    On CUDA the 2,000 kernels of an image are captured as a graph and replayed, as launching them takes longer than they
+    do; the host waits for nothing.
     """
 
-    def __init__(self, head: FCCLIPHead, clip):
+    def __init__(self, head: FCCLIPHead, clip, precision: str = "float32"):
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
         self.head = head.eval().requires_grad_(False)
         self.clip = clip
+        self.precision = precision
+        # For an image's shapes and a precision; those of one suite are all alike, so only the last is kept.
+        self._captured: tuple[Any, Captured] | None = None
+
+    def _runner(self, image: Mapping[str, Tensor]) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
+        return self._graph_for(image) if self.clip.device.type == "cuda" else self._propose_one
+
+    def _graph_for(self, image: Mapping[str, Tensor]) -> Captured:
+        """The captured head for images of these shapes."""
+        key = (self.precision, {name: tuple(value.shape) for name, value in image.items()})
+        if self._captured is None or self._captured[0] != key:
+            self._captured = None  # gives its memory back first
+            self._captured = key, Captured(self._propose_one, image)
+        return self._captured[1]
 
     def _propose_one(self, pyramid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         # The decoder draws a layer-drop number from the global generator even in evaluation.
-        with torch.random.fork_rng(devices=[]):
+        with products(self.precision, self.clip.device), torch.random.fork_rng(devices=[]):
             masks, class_embeddings = self.head(pyramid)
-        pooled = self.clip.project(mask_pooling(pyramid["dense"], masks[-1]))
+            pooled = self.clip.project(mask_pooling(pyramid["dense"], masks[-1]))
         return masks[-1], class_embeddings, pooled
 
     def constants(self) -> dict[str, Tensor]:

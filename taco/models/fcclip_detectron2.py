@@ -159,6 +159,11 @@ def load(spec: Mapping[str, Any], clip, device: str | torch.device = "cpu") -> "
         When a tensor is missing, unknown, of another shape, or of another tower.
     """
     require()
+    if spec.get("precision", "float32") != "float32":
+        raise BackendError(
+            f"models.fcclip.precision: expected float32 with the backend detectron2, found {spec['precision']}. The "
+            "backend transformers knows the others."
+        )
     model = build(spec["architecture"], clip)
     expected = own_state(model)
     if Path(spec["weights"]).suffix == ".safetensors":

@@ -249,8 +249,11 @@ class Segmenter:
         resized = media.resize(pixels, self.models.clip.image_size, "fcclip")
         batch = {"fcclip": torch.from_numpy(resized)[None], "wave": torch.from_numpy(wave)[None]}
         pyramid, dense = features.look(batch, self.models, self.how)
-        proposals = features.segment(pyramid, self.models.clip, self.models.fcclip) if segmenter else None
-        return features.tokens(dense, batch["wave"], self.models), proposals
+        proposals = None
+        if segmenter:
+            proposals = features.checked(features.segment(pyramid, self.models.clip, self.models.fcclip))
+        tokens = features.image_tokens(dense, self.models) | features.sounds(batch["wave"], self.models)
+        return features.Leaving(tokens).columns(), proposals
 
     def _map(
         self,

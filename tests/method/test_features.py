@@ -112,3 +112,72 @@ def test_a_broken_file_is_named_and_leaves_no_cache(frame, models, tmp_path, thr
     with pytest.raises(MediaError, match=r"broken\.png"):
         extract(broken, models, tmp_path, threads=threads)
     assert [path.name for path in tmp_path.iterdir()] == ["broken.png"]
+
+
+def test_without_proposals_tokens_are_the_same_and_the_trunk_runs_once(
+    frame, models, alone, tmp_path, monkeypatch
+):
+    trunk, seen = models.clip.pyramid, []
+    monkeypatch.setattr(models.clip, "pyramid", lambda pixels: (seen.append(len(pixels)), trunk(pixels))[1])
+    how, ids = features.Extraction("openclip", "random", 1, 0), frame["sample_id"].tolist()
+    with CacheWriter(tmp_path / "features.h5", "features", ids, {}) as tokens:
+        features.extract(frame, "s4", models, how, tokens, None)
+    assert seen == [1] * COUNT
+    with open_cache(tmp_path / "features.h5", "features") as cache:
+        assert sorted(cache) == ["audio_tokens", "clap_embedding", "grid", "image_tokens"]
+        for name in cache:
+            found = np.stack([cache[name][index] for index in range(COUNT)])
+            np.testing.assert_array_equal(found, alone[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "least", "expected"),
+    [([4, 4, 4, 2], 1, [1, 1, 1, 1]), ([4, 4, 4, 2], 8, [2, 2]), ([4, 4, 4], 16, [3]), ([], 16, [])],
+)
+def test_batches_are_gathered_until_there_are_sounds_enough(sizes, least, expected):
+    batches = [{"wave": torch.zeros(size, 3)} for size in sizes]
+    groups = list(features.grouped(batches, least))
+    assert [len(group) for group in groups] == expected
+    assert [batch for group in groups for batch in group] == batches
+
+
+def test_sounds_heard_together_change_rounding_alone(frame, models, alone, tmp_path, monkeypatch):
+    """As on a GPU, where images pass one by one and sounds sixteen at a time."""
+    waves = features.reading.batches(
+        frame, "s4", features.Extraction("openclip", "random", COUNT, 0).preparation(models), COUNT
+    )
+    found = features.Leaving(features.sounds(next(waves)["wave"], models)).columns()
+    for name, values in found.items():
+        scale = np.abs(alone[name].astype(float)).max()
+        np.testing.assert_allclose(values, alone[name], rtol=0, atol=2e-3 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan, 65520.0])
+def test_numbers_beyond_half_precision_are_found(wrong):
+    values = torch.zeros(2, 3, 4)
+    features.Leaving({"masks": values.half()}).columns()
+    values[1, 2, 3] = wrong
+    with pytest.raises(FloatingPointError, match="masks: expected finite values within ±65504"):
+        features.Leaving({"masks": values.half()}).columns()
+
+
+def test_an_error_of_storing_comes_out_and_at_most_two_batches_wait():
+    class Failing:
+        def put(self, name, index, value):
+            raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"), features.Storing() as storing:
+        for start in range(features.Storing.MOST + 1):
+            storing.put(Failing(), {"x": torch.zeros(1, 2)}, start)
+
+
+@pytest.mark.parametrize(
+    ("free", "count"), [(10**12, features.MOST_IMAGES), (10**9, 4), (10**9 // 4, 1), (10, 1)]
+)
+def test_the_automatic_batch_takes_half_of_the_free_memory(free, count):
+    assert features.fitting(free, 10**8) == count
+
+
+def test_a_batch_size_is_as_configured_and_on_a_cpu_small(models):
+    assert features.batch_size(7, models) == 7
+    assert features.batch_size("auto", models) == features.IMAGES_ON_CPU

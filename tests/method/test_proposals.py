@@ -55,7 +55,7 @@ def paths(frame, proposer, attributes, tmp_path_factory):
             columns = features.propose(
                 tower.pyramid(pixels), features.Models(tower, None, proposer.models[1])
             )
-            features.store([(writer, columns)], start)
+            features.store(writer, features.Leaving(columns), start)
     with CacheWriter(found["none"], "proposals", IDS, attributes):
         pass
     return found
