@@ -172,13 +172,17 @@ def bench(
     else:
         from taco import runtime, suites
         from taco.bench import pipeline
+        from taco.staging import space
 
         overlays = {"miniature": [], "paper": [suites.ROOT / "config/paper.yaml"]}
         if suite not in overlays:
             raise typer.BadParameter(f"expected {' or '.join(overlays)}, found {suite}")
         chosen = runtime.setup(device, threads)
         config = suites.read(overlays[suite])
-        work = partial(pipeline.pipeline, config, device=chosen, samples=samples, threads=threads)
+        counts = {name: space.sample_count(config, name) for name in suites.used_datasets(config)}
+        frames = {name: count for name, count in counts.items() if count is not None}
+        options = {"samples": samples, "threads": threads, "frames": frames}
+        work = partial(pipeline.pipeline, config, device=chosen, **options)
         device, tables = chosen, pipeline.tables
     measure.report(work, tables, device=device, output=output)
 

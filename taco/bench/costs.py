@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from taco import suites
 from taco.bench.measure import Stopwatch
+from taco.metrics.tasks import TASKS
 
 PAPER_SHARE = 0.20  # of co-NMF in a complete inference at 1,000 steps, as the paper says
 PAPER_STEPS = 1000
@@ -31,4 +33,73 @@ def costs(watch: Stopwatch, config: Mapping[str, Any]) -> dict[str, float]:
         f"one_more_variant_of_{seeds}_seeds_ms": variant,
         f"one_more_bank_of_{WORDS}_words_s_once": watch.ms("text of a bank") * WORDS / 1e3,
         f"one_more_bank_of_{seeds}_seeds_ms": variant,
+    }
+
+
+def totals(
+    watch: Stopwatch, config: Mapping[str, Any], megabytes: Mapping[str, float], frames: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Hours and gigabytes of each dataset and of the whole suite.
+
+    Parameters
+    ----------
+    watch : Stopwatch
+        With the stages of `taco.bench.pipeline`.
+    config : mapping
+    megabytes : mapping
+        Of a sample's ``tokens``, of its proposals by storage, and of one run's ``factors``.
+    frames : mapping
+        Samples by dataset.
+
+    Returns
+    -------
+    list of dict
+        ``dataset`` (``all`` is the last), ``frames``, ``factorisations``, hours of ``features``, ``conmf`` and ``scores``, their
+        sum ``hours``, ``gb``, and the milliseconds that scoring takes an image, ``score_ms``.
+
+    Notes
+    -----
+    Where reading, writing and models overlap, which is so on a GPU, the slowest counts; processor time is summed.
+    """
+    rows = [
+        {"dataset": name, **_dataset_totals(watch, config, megabytes, name, count)}
+        for name, count in frames.items()
+    ]
+    whole = {key: sum(row[key] for row in rows) for key in (rows[0] if rows else {}) if key != "dataset"}
+    rows.append({"dataset": "all", **whole})
+    return [row | {"score_ms": 3.6e6 * row["scores"] / row["frames"]} for row in rows if row.get("frames")]
+
+
+def _dataset_totals(
+    watch: Stopwatch, config: Mapping[str, Any], megabytes: Mapping[str, float], name: str, frames: int
+) -> dict[str, Any]:
+    kind, seeds = config["features"]["proposals"], len(config["seeds"])
+    kept, solved = kind != "none", len(suites.runs(config, name)) * seeds
+    together = max if watch.device.type == "cuda" else lambda *parts: sum(parts)
+    looks = 2 if kept and config["datasets"][name]["image_tokens"] == "openclip" else 1
+    models = looks * watch.ms("CLIP trunk") + watch.ms("tokens, CLAP", *(["proposals"] if kept else []))
+    writing = watch.ms("cache write, tokens", *([f"cache write, {kind}"] if kept else []))
+    ahead = next((stage for stage in watch.stages if stage.endswith(" ahead")), "read, one process")
+    decoding = 0.0
+    for task, options in suites.scored_tasks(config, name).items():
+        like = "avss" if TASKS[task].kind == "semantic" else "s4"
+        runs = len(options["runs"]) * seeds
+        decoding += watch.ms(f"decode {like}, image")
+        decoding += runs * watch.ms(f"decode {like}, run", f"score {like}, run")
+    proposed = watch.ms(f"cache read, {kind}" if kept else "proposals again, from the image")
+    scores = together(proposed, decoding) if kept else proposed + decoding
+    stage = f"co-NMF, {config['solver']['steps']} steps, {seeds} seeds"
+    hours = {
+        "features": together(watch.ms(ahead), models, writing),
+        "conmf": solved * watch.ms(stage),
+        "scores": scores,
+    }
+    hours = {part: frames * ms / 3.6e6 for part, ms in hours.items()}
+    of_sample = megabytes["tokens"] + (megabytes[kind] if kept else 0) + solved * megabytes["factors"]
+    return {
+        "frames": frames,
+        "factorisations": frames * solved,
+        **hours,
+        "hours": sum(hours.values()),
+        "gb": frames * of_sample / 1e3,
     }

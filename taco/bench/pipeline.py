@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import resource
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,18 @@ from rich.table import Table
 from torch import Tensor
 
 from taco import suites
-from taco.bench import measure
-from taco.bench.costs import PAPER_STEPS, WORDS, costs
+from taco.bench import frozen, measure
+from taco.bench.costs import PAPER_STEPS, WORDS, costs, totals
+from taco.bench.kept import factors_mb, time_again, time_caches
 from taco.bench.measure import Spent, Stopwatch
 from taco.bench.problems import Size, problem
-from taco.cache.hdf5 import CacheWriter, open_cache
-from taco.conmf import CoNMF, Settings
+from taco.conmf import CoNMF, Result, Settings
 from taco.data import reading
 from taco.method import evaluate, features
 from taco.method.text import Labels
 from taco.models import clap, clip, fcclip
+
+SOLVED_TOGETHER = 128  # on a GPU, where the configuration leaves it open
 
 PIPELINE_NOTES = """\
 2 cores (EPYC) shared with a score of other processes, one thread, float32: processor time of one image or run, no GPU yet.
@@ -54,6 +56,7 @@ def pipeline(
     device: torch.device,
     samples: int | None = None,
     threads: int = 1,
+    frames: Mapping[str, int] | None = None,
     say: measure.Say = print,
 ) -> dict:
     """Time every stage of a suite.
@@ -67,19 +70,23 @@ def pipeline(
         Images; by default four batches and a warm-up on CUDA, one image without one on a CPU.
     threads : int
         Of the job; all but one read files ahead.
+    frames : mapping, optional
+        Samples of each dataset, for hours and gigabytes of the whole suite.
     say : callable
         Prints a line of progress.
 
     Returns
     -------
     dict
-        ``suite``, ``models`` (whose weights), ``samples``, ``threads`` of the job, ``peak_memory_gb`` of the process,
-        ``stages``, ``costs``.
+        ``suite``, ``models`` (whose weights), ``samples``, ``batch_size``, ``threads`` of the job, ``peak_memory_gb`` of
+        the process, ``stages``, ``ways`` (of the frozen models, on CUDA), ``costs``, ``megabytes`` of a sample and
+        ``totals`` of the suite.
     """
-    cuda, batch = device.type == "cuda", config["features"]["batch_size"]
-    samples = samples or (4 * batch if cuda else 1)
+    cuda = device.type == "cuda"
     watch = Stopwatch(device, say=say)
     models, origin = load(config["models"], device)
+    batch = features.batch_size(config["features"]["batch_size"], models)
+    samples = samples or (4 * batch if cuda else 1)
     text = time_words(watch, models)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -87,20 +94,30 @@ def pipeline(
         how = features.Extraction("fcclip", config["features"]["audio_crop"], min(batch, samples), 0)
         batches = time_reading(watch, frame, models, how, threads)
         if cuda:
-            _forward(Stopwatch(device), batches[:1], models, how)
-        columns = _forward(watch, batches, models, how)
-        sample = time_cache(watch, folder, columns, config["features"]["proposals"], device)
-    time_solver(watch, config, columns)
+            time_models(Stopwatch(device), batches[:1], models, how)
+        made = time_models(watch, batches, models, how)
+        sizes = time_caches(watch, folder, made, device, threads)
+        proposed = time_again(watch, folder, frame, models, how, threads)
+        result = time_solver(watch, config, made)
+        sizes["factors"] = factors_mb(folder, result)
+    sample = _sample(proposed, made, device)
     for task in ("s4", "avss"):
         time_scores(watch, config, task, sample, text, models)
+    first = batches[0]
     return {
         "suite": config["suite"],
         "models": origin,
         "samples": samples,
+        "batch_size": batch,
         "threads": threads,
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "stages": [asdict(stage) for stage in watch.stages.values()],
+        "ways": [asdict(way) for way in frozen.ways(models, first["fcclip"], first["wave"], say)]
+        if cuda
+        else [],
         "costs": costs(watch, config),
+        "megabytes": sizes,
+        "totals": totals(watch, config, sizes, frames or {}),
     }
 
 
@@ -112,7 +129,7 @@ def load(specs: Mapping[str, Mapping[str, Any]], device: torch.device) -> tuple[
     spec = specs["clip"]
     tokenizer = clip.load_tokenizer(spec["architecture"], spec.get("tokenizer"))
     tower = clip.FrozenCLIP(
-        clip.build(spec["architecture"]).to(device), tokenizer, image_size=spec["image_size"]
+        clip.build(spec["architecture"]).to(device), tokenizer, spec["image_size"], spec["precision"]
     )
     head = fcclip.build(specs["fcclip"]["architecture"], tower).to(device)
     spec = specs["clap"]
@@ -121,7 +138,8 @@ def load(specs: Mapping[str, Mapping[str, Any]], device: torch.device) -> tuple[
     sound = clap.FrozenCLAP(
         clap.build(spec["architecture"]).to(device), None, length, spec["sample_rate"], spec["window"]
     )
-    return features.Models(tower, sound, fcclip.FCCLIP(head, tower)), "random weights"
+    segmenter = fcclip.FCCLIP(head, tower, specs["fcclip"]["precision"])
+    return features.Models(tower, sound, segmenter), "random weights"
 
 
 def time_words(watch: Stopwatch, models: features.Models) -> Labels:
@@ -182,72 +200,66 @@ def time_reading(
 
 
 @torch.no_grad()
-def _forward(
+def time_models(
     watch: Stopwatch, batches: list[Mapping[str, Tensor]], models: features.Models, how: features.Extraction
-) -> list[tuple[features.Columns, features.Columns]]:
-    """Time each model over all batches; return proposals and features as the caches hold them."""
+) -> dict[str, dict[str, np.ndarray]]:
+    """Time each model over all batches; return proposals and features [S, ...] as the caches hold them."""
     count = sum(len(batch["wave"]) for batch in batches)
+    least = features.LEAST_SOUNDS if watch.device.type == "cuda" else 1
     seen = watch.time("CLIP trunk", lambda: [features.look(b, models, how) for b in batches], count)
-    proposed = watch.time("proposals", lambda: [features.propose(p, models) for p, _ in seen], count)
-    pairs = list(zip(seen, batches, strict=True))
-    tokens = watch.time(
-        "tokens, CLAP", lambda: [features.tokens(d, b["wave"], models) for (_, d), b in pairs], count
-    )
-    return list(zip(proposed, tokens, strict=True))
+
+    def propose() -> list[features.Columns]:
+        leaving = [features.Leaving(features.propose(pyramid, models)) for pyramid, _ in seen]
+        return [one.columns() for one in leaving]
+
+    def listen() -> list[features.Columns]:
+        looks = [features.Leaving(features.image_tokens(dense, models)) for _, dense in seen]
+        waves = [torch.cat([b["wave"] for b in group]) for group in features.grouped(batches, least)]
+        heard = [features.Leaving(features.sounds(wave, models)) for wave in waves]
+        return [one.columns() for one in (*looks, *heard)]
+
+    made = {
+        "proposals": watch.time("proposals", propose, count),
+        "features": watch.time("tokens, CLAP", listen, count),
+    }
+    return {kind: _joined(columns) for kind, columns in made.items()}
 
 
-def time_cache(
-    watch: Stopwatch,
-    folder: Path,
-    columns: list[tuple[features.Columns, features.Columns]],
-    storage: str,
-    device: torch.device,
+def _joined(columns: Sequence[features.Columns]) -> dict[str, np.ndarray]:
+    names = {name for one in columns for name in one}
+    return {name: np.concatenate([one[name] for one in columns if name in one]) for name in sorted(names)}
+
+
+def _sample(
+    proposed: fcclip.Proposals, made: Mapping[str, Mapping[str, np.ndarray]], device: torch.device
 ) -> evaluate.Sample:
-    """Time writing and reading the caches; return the first sample as the scores see it, without runs."""
-    count = sum(len(tokens["grid"]) for _, tokens in columns)
-    ids = [str(index) for index in range(count)]
-
-    def write() -> None:
-        with (
-            CacheWriter(folder / "p.h5", "proposals", ids, {}, storage={"masks": storage}) as proposals,
-            CacheWriter(folder / "f.h5", "features", ids, {}) as tokens,
-        ):
-            start = 0
-            for made in columns:
-                features.store(zip((proposals, tokens), made, strict=True), start)
-                start += len(made[1]["grid"])
-
-    def read() -> list[fcclip.Proposals]:
-        names = ("masks", "class_embeddings", "pooled")
-        with open_cache(folder / "p.h5", "proposals") as cache:
-            for index in range(count):
-                tensors = [torch.from_numpy(cache[name][index])[None].to(device).float() for name in names]
-                found = fcclip.Proposals(*tensors, [tuple(cache["geometry"][index].tolist())])
-        return found
-
-    watch.time(f"cache write, {storage}", write, count)
-    proposals = watch.time(f"cache read, {storage}", read, count)
-    made = columns[0][1]
+    """The first sample as the scores see it, without runs."""
     size = 224
     truth = np.zeros((size, size), dtype=bool)
     truth[size // 4 : size // 2, size // 4 : size // 2] = True
-    embedding = torch.from_numpy(made["clap_embedding"][0]).to(device)
-    return evaluate.Sample("bench/0", proposals, embedding, tuple(made["grid"][0].tolist()), truth, [])
+    tokens = made["features"]
+    embedding = torch.from_numpy(tokens["clap_embedding"][0]).to(device)
+    return evaluate.Sample("bench/0", proposed, embedding, tuple(tokens["grid"][0].tolist()), truth, [])
 
 
-def time_solver(watch: Stopwatch, config: Mapping[str, Any], columns: list) -> None:
+def time_solver(
+    watch: Stopwatch, config: Mapping[str, Any], made: Mapping[str, Mapping[str, np.ndarray]]
+) -> Result:
     """Time a batch of the solver with one seed and with the suite's seeds, on random tokens of the suite's shape."""
     cuda = watch.device.type == "cuda"
-    made = columns[0][1]
-    (n, width), (t, sound) = made["image_tokens"][0].shape, made["audio_tokens"][0].shape
-    size = Size(n, width, t, sound, WORDS, len(made["clap_embedding"][0]), config["solver"]["n_components"])
-    samples = config["solver"]["batch_size"] if cuda else 2
+    tokens = made["features"]
+    (n, width), (t, sound) = tokens["image_tokens"].shape[1:], tokens["audio_tokens"].shape[1:]
+    size = Size(
+        n, width, t, sound, WORDS, tokens["clap_embedding"].shape[1], config["solver"]["n_components"]
+    )
+    configured = config["solver"]["batch_size"]
+    samples = (SOLVED_TOGETHER if configured == "auto" else configured) if cuda else 2
     image, audio, anchors = problem(size, samples)
     keys = [str(index) for index in range(samples)]
     whole = config["solver"]["steps"]
     for count in (1, len(config["seeds"])):
 
-        def run(steps: int, count: int = count) -> object:
+        def run(steps: int, count: int = count) -> Result:
             options = suites.solver_settings(config, "ade", "proposed") | {
                 "steps": steps,
                 "halve_at": (),
@@ -260,6 +272,7 @@ def time_solver(watch: Stopwatch, config: Mapping[str, Any], columns: list) -> N
         for steps in {whole, PAPER_STEPS}:
             name = f"co-NMF, {steps} steps, {count} seeds"
             watch.note(name, "image and seed", (steps * step + once) / pairs, (steps * cpu + once) / pairs)
+    return run(1, 1)
 
 
 @torch.inference_mode()
@@ -325,7 +338,15 @@ def tables(report: Mapping) -> Iterator[Table | str]:
     columns |= {"GPU GB": "peak_gb"} if report["stages"][0]["peak_gb"] is not None else {}
     title = f"{report['suite']}: {report['models']}, {report['machine']['device']}"
     yield measure.table(title, columns, report["stages"])
+    if report["ways"]:
+        named = {"part": "part", "way": "way", "batch": "batch", "ms": "ms", "x plain": "ratio"}
+        named |= {"error": "error", "mean IoU": "iou", "least IoU": "least_iou"}
+        yield measure.table("Frozen models, an image", named, report["ways"])
     rows = [{"what": name.replace("_", " "), "value": value} for name, value in report["costs"].items()]
     clock = "by the clock" if report["stages"][0]["peak_gb"] is not None else "in processor time"
     yield measure.table(f"Costs, {clock}", {"what": "what", "value": "value"}, rows)
+    columns = {"dataset": "dataset", "frames": "frames", "factorisations": "factorisations"}
+    columns |= {f"{part} h": part for part in ("features", "conmf", "scores", "hours")}
+    columns |= {"score ms": "score_ms", "GB": "gb"}
+    yield measure.table(f"The whole suite, one job at a time, {clock}", columns, report["totals"])
     yield f"Peak memory of the process: {report['peak_memory_gb']:.2f} GB"
