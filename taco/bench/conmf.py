@@ -7,7 +7,6 @@ Notes, predictions and outcomes; newest last. CPU: 2 cores (EPYC, Zen 4), shared
 - Predicted 39 us a miniature step and pair, measured 120, 108, 89, 87 us at batch 4, 8, 16, 32: four fifths in products.
   Batches that hide the 60 calls of a step and stay in the cache are best (CACHE_BYTES). The paper's size wants 8 samples
   or more, as projection and anchors are fetched once for all.
-- addmm(e, h, W2) took twice the time of mm and an addition: replaced. Log-partition is read off the softmax.
 - Fewer steps, trained miniature tokens, objective and IoU of the chosen maps against 1,800 steps (736.2): 900 of size 0.5
   735.4, 0.98; 450 of 1.0 731.4, 0.85; 300 of 1.25 733.3, 0.85; 300 of 0.25 788.6, 0.50. The objective is reached in 300
   steps, the same maps are not, but the scores are (config/README.md): the configuration's ``schedule: fast``.
@@ -15,17 +14,15 @@ Notes, predictions and outcomes; newest last. CPU: 2 cores (EPYC, Zen 4), shared
   2.59, of which its float64 copies of 16 samples are 1.8.
 - Two threads with 4 small samples each (200 calls a step) wait for the interpreter's lock: 2.0 to 3.4 ms a step of 8, one
   thread 1.0. Predicted the opposite. ``auto`` now takes a thread for every 4 MiB of tokens (THREAD_BYTES).
-- TF32 emulated on the CPU, 24 trained S4 samples, the paper's settings, median error of the objective, IoU of the maps: all
-  products rounded 2.1e-4, 0.994; cut 1.4e-3, 0.965 (the Gram form of the residual is what suffers); those of the
-  descriptors alone 2e-6 rounded, 4.8e-5 cut, 1.000 and 0.992, as float32 itself (0.992: one pair near a tie of k* takes
-  the other branch for any rounding). So ``products: tf32`` means the descriptors' products. bf16 there flips a k* in 24.
+- Products of the descriptors cut to TF32 moved the objective by 4.8e-5 in the median: given up for split halves.
 - Both cores free, batch 8, times faster than the expanded form (one seed, three seeds): miniature size 7.8 and 15.3, paper's
   size 14.8 and 37 (by processor time 15.6, 30.5, 15.4, 36.3). On a crowded machine the expanded form, which uses both cores,
   suffers more, and 20 to 61 were seen. One seed's products have 8 rows: calls and the reading of X rule.
-- Not measured: anything on a GPU. Predicted for an H200 at batch 128 x 3 seeds, us a step: products 400 in float32, 200 with
-  tf32; other passes 350, 300 fused; X twice 105 (hidden behind the products). A step 750, 500 with both: 3.5 and 2.4 ms a
-  pair. Batches of 1: launches rule, 250 us. Tokens are float16, so X is exact in TF32: U and M split into two TF32 parts
-  each (16 rows, not 8) would be the next thing to try.
+- One H200, the plain step in a graph, us a step (predicted 750): 128 x 3 1226, 20 x 3 507, 20 x 1 460, 1 x 1 271; all of
+  ``fit`` at 128 x 3 7.4 ms a pair, of which 1.7 are start, checks and upload. K-fold expanded 20 x 3 8.4 ms, 20 x 1 6.7.
+- A prototype of the fast step there: 360 at 128 x 3, 111 at 20 x 3, one kernel of it without its products, so lower bounds.
+  By kernel: V's update 101, X twice 99, audio's W 35, audio's P and e 34; these have been made anew since (V's update by
+  blocks of columns, the gradient of e once a pair, 128 columns a program). The fast step as it is has run on no card.
 """
 
 from __future__ import annotations
@@ -33,6 +30,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -40,21 +38,15 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from taco.bench import gates, measure
-from taco.bench.problems import SIZES, Size, flops_per_step, problem
+from taco.bench import gates, kernels, measure
+from taco.bench.problems import SIZES, Size, flops_of_halves, flops_per_step, problem
 from taco.conmf import Anchors, CoNMF, Initial, Projection, Settings
 
 STEPS = 1800
-GATE_SAMPLES = 16
-# Ways of the solver on a GPU; on a CPU only the first is fast, and only the second loses precision.
-DEFAULT = "closed form"
-WAYS: dict[str, dict[str, object]] = {
-    DEFAULT: {},
-    "tf32": {"products": "tf32"},
-    "fused": {"fused": True},
-    "fused, tf32": {"fused": True, "products": "tf32"},
-    "no graph": {"graph": False},
-}
+# On a CPU all steps are plain.
+WAYS: dict[str, dict[str, object]] = {"fast": {}, "plain": {"fast": False}}
+# Rows of a GPU at the paper's size that have a goal: samples, seeds, ms a pair of all of ``fit``, times the expanded form.
+GOALS = ((128, 3, 1.5, None), (20, 3, 4.0, 60.0), (20, 1, None, None))
 
 
 @dataclass
@@ -62,9 +54,11 @@ class Row:
     """One measured solver run.
 
     ``step_ms`` is wall time of a step of the whole batch, ``cpu_step_ms`` the processor time of all threads (the better
-    number on a shared machine), ``pair_ms`` wall time of a (sample, seed) at 1,800 steps, start included. ``compute`` and
-    ``traffic`` are the shares of the two ceilings that the step's products in float32, and two readings of the tokens,
-    reach; ``roofline`` is the larger one (above 1 with TF32, or with tokens that stay on chip).
+    number on a shared machine), ``pair_ms`` wall time of a (sample, seed) at 1,800 steps from a given start, ``fit_ms`` the
+    same of all of :meth:`CoNMF.fit`, k-means included (GPU). ``compute`` and ``traffic`` are what the step's products and
+    two readings of the tokens would take at the measured ceilings, over what the step took: products of split halves and
+    tokens in half precision on the fast way, float32 otherwise; ``roofline`` is the larger one (above 1 with tokens that
+    stay on chip).
     """
 
     size: str
@@ -79,6 +73,7 @@ class Row:
     traffic: float | None = None
     roofline: float | None = None
     peak_over_tokens: float | None = None
+    fit_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +90,11 @@ class Run:
     def cuda(self) -> bool:
         """Whether on a GPU."""
         return torch.device(self.device).type == "cuda"
+
+    @property
+    def way(self) -> str:
+        """The solver's own way there."""
+        return "fast" if self.cuda else "plain"
 
     def timed_steps(self, size: Size, baseline: bool = False) -> int:
         """Steps to time; on a CPU so many that each size takes about as long."""
@@ -123,8 +123,8 @@ def conmf(
     """Time the solver, the plain and the K-fold expanded autograd versions in the same run, and check the fast ways.
 
     Times come from the difference of a short and a long run, so that what happens once (upload, start, capture)
-    is told apart from the steps. Ceilings are measured first: a large float32 product and a large copy. On an H100 or
-    H200 all of it is predicted to take five minutes.
+    is told apart from the steps. Ceilings are measured first: large products and a large copy. On a GPU the rows that have
+    a goal, the time of each kernel and the floors end the report.
 
     Parameters
     ----------
@@ -144,8 +144,8 @@ def conmf(
     baseline_steps : int, optional
         Timed steps of the baselines: 50 on CUDA, on a CPU 3 or more.
     ways : sequence of str, optional
-        Of :data:`WAYS`, timed at the last size and its two largest batches, and compared with float64; all of them on
-        CUDA, none on a CPU unless given.
+        Of :data:`WAYS`, timed at the last size, its two largest batches and the baselines', and compared with float64; all
+        of them on CUDA, none on a CPU unless given.
     tokens : path, optional
         A suite's results (``results/miniature``), whose features the ways are compared on too.
     say : callable
@@ -154,7 +154,7 @@ def conmf(
     Returns
     -------
     dict
-        ``ceilings``, ``rows``, ``ratios``, ``gates``.
+        ``ceilings``, ``rows``, ``ratios``, ``gates``, ``goals``, ``kernels``.
     """
     unknown = set(sizes) - set(SIZES)
     if unknown:
@@ -172,11 +172,10 @@ def conmf(
     rows: list[Row] = []
     for name in sizes:
         wanted = sorted({*batches, *([run.baseline_batch] if baselines else [])})
-        cases = [(n, batch, DEFAULT) for n in seeds for batch in wanted]
+        cases = [(n, batch, run.way) for n in seeds for batch in wanted]
         if name == sizes[-1]:
-            cases += [
-                (n, batch, way) for way in ways if way != DEFAULT for n in seeds for batch in wanted[-2:]
-            ]
+            largest = [batch for batch in wanted if batch in (*wanted[-2:], run.baseline_batch)]
+            cases += [(n, batch, way) for way in ways if way != run.way for n in seeds for batch in largest]
         for n, batch, way in cases:
             rows.append(_time_solver(name, batch, n, run, way))
             say(f"{name}, {batch} samples, {n} seeds, {way}: {rows[-1].pair_ms:.4g} ms a pair")
@@ -186,13 +185,17 @@ def conmf(
         "ceilings": run.ceilings,
         "rows": [asdict(row) for row in rows],
         "ratios": _ratios(rows),
-        "gates": _gates(ways, tokens, device),
+        "gates": gates.compare({way: WAYS[way] for way in ways}, tokens, device),
+        "goals": _goals(rows) if cuda else [],
+        "kernels": kernels.times(SIZES[sizes[-1]], max(batches), max(seeds), device) if cuda else [],
     }
 
 
 def _time_solver(name: str, samples: int, n_seeds: int, run: Run, way: str) -> Row:
     size = SIZES[name]
     image, audio, anchors = problem(size, samples)
+    if run.cuda:
+        image, audio = image.half(), audio.half()  # as a cache gives them
     keys = [str(i) for i in range(samples)]
     base = Settings(n_components=size.k, batch_size=samples if run.cuda else "auto", **WAYS[way])
     start = CoNMF(replace(base, init="random_tokens"), anchors, run.device).initial_factors
@@ -203,11 +206,16 @@ def _time_solver(name: str, samples: int, n_seeds: int, run: Run, way: str) -> R
         return CoNMF(settings, anchors, run.device).fit(image, audio, keys, range(n_seeds), initial=initial)
 
     step, cpu, once = measure.difference(solve, run.timed_steps(size), run.device)
-    pairs, bytes_read = samples * n_seeds, 2 * (image.nbytes + audio.nbytes)
+    pairs, fast = samples * n_seeds, run.cuda and way == "fast"
+    bytes_read = (image.numel() + audio.numel()) * (4 if fast else 8)
+    flops = (flops_of_halves if fast else flops_per_step)(size)
     shares = {
-        "compute": flops_per_step(size) * pairs / step / 1e9 / run.ceilings["gflops"],
+        "compute": flops * pairs / step / 1e9 / run.ceilings["half_gflops" if fast else "gflops"],
         "traffic": bytes_read / step / 1e9 / run.ceilings["gbytes"],
     }
+    whole = CoNMF(base, anchors, run.device)
+    once_more = partial(whole.fit, image, audio, keys, range(n_seeds))
+    fit = min(measure.seconds(once_more, run.device) for _ in range(2)) if run.cuda else None
     return Row(
         size=name,
         samples=samples,
@@ -220,6 +228,7 @@ def _time_solver(name: str, samples: int, n_seeds: int, run: Run, way: str) -> R
         **shares,
         roofline=max(shares.values()),
         peak_over_tokens=_peak(image, audio, anchors, replace(base, steps=10), n_seeds, run),
+        fit_ms=None if fit is None else 1e3 * fit / pairs,
     )
 
 
@@ -284,21 +293,27 @@ def _ratios(rows: Sequence[Row]) -> list[dict]:
     ]
 
 
-def _gates(ways: Sequence[str], tokens: str | Path | None, device: str) -> list[dict]:
-    """Deviation of each way on planted tokens, and on those of a suite."""
-    if not ways:
-        return []
-    keys = [f"planted/{i}" for i in range(GATE_SAMPLES)]
-    problems = {"planted": gates.Problem(*problem(SIZES["miniature"], GATE_SAMPLES), keys, gates.PLANTED)}
-    if tokens is not None:
-        datasets = sorted(path.name for path in Path(tokens, "features").iterdir())
-        problems |= {name: gates.suite_problem(tokens, name, GATE_SAMPLES) for name in datasets}
+def _goals(rows: Sequence[Row]) -> list[dict]:
+    """What the rows of :data:`GOALS` reached: ms a pair of all of ``fit``, and times the expanded form's step."""
     found = []
-    for name, case in problems.items():
-        truth = gates.exact(case)
-        found += [
-            {"tokens": name, "version": way} | gates.deviation(case, truth, device, WAYS[way]) for way in ways
-        ]
+    for samples, seeds, most, least in GOALS:
+        at = {r.version: r for r in rows if (r.size, r.samples, r.seeds) == ("paper", samples, seeds)}
+        fast, slow = at.get("fast"), at.get("autograd, expanded")
+        if fast is not None:
+            times = None if slow is None else slow.step_ms / fast.step_ms
+            found.append(
+                {
+                    "samples": samples,
+                    "seeds": seeds,
+                    "fit_ms": fast.fit_ms,
+                    "fit_goal": most,
+                    "step_us": 1e3 * fast.step_ms,
+                    "reading_us": 1e3 * fast.step_ms * fast.traffic,
+                    "arithmetic_us": 1e3 * fast.step_ms * fast.compute,
+                    "times_expanded": times,
+                    "times_goal": least,
+                }
+            )
     return found
 
 
@@ -318,14 +333,16 @@ def _reference() -> ModuleType:
 def tables(report: dict) -> Iterator[Table | str]:
     """Lay out a report of `conmf` for printing."""
     ceilings = report["ceilings"]
+    halves = f", {ceilings['half_gflops']:.0f} (of halves)" if "half_gflops" in ceilings else ""
     yield (
-        f"ceilings measured: {ceilings['gflops']:.0f} GFLOP/s (float32 product), {ceilings['gbytes']:.0f} GB/s (copy)"
+        f"ceilings measured: {ceilings['gflops']:.0f} GFLOP/s (float32 product){halves}, {ceilings['gbytes']:.0f} GB/s (copy)"
     )
     where = {"size": "size", "samples": "samples", "seeds": "seeds", "version": "version"}
     columns = where | {
         "ms/step": "step_ms",
         "CPU": "cpu_step_ms",
         "ms/pair": "pair_ms",
+        "ms/fit": "fit_ms",
         "compute": "compute",
         "traffic": "traffic",
         "memory": "peak_over_tokens",
@@ -343,4 +360,12 @@ def tables(report: dict) -> Iterator[Table | str]:
             "median": "objective_median",
         }
         columns |= {"k*": "k_star", "clear": "clear", "IoU": "iou", "passed": "passed"}
-        yield measure.table("float32 against float64 on the CPU", columns, report["gates"])
+        yield measure.table("against float64", columns, report["gates"])
+    if report["kernels"]:
+        columns = {"kernel or product": "kernel", "µs": "us"}
+        yield measure.table("a fast step, each part alone, largest batch", columns, report["kernels"])
+    if report["goals"]:
+        columns = {"samples": "samples", "seeds": "seeds", "ms/fit": "fit_ms", "goal": "fit_goal"}
+        columns |= {"µs/step": "step_us", "X twice": "reading_us", "arithmetic": "arithmetic_us"}
+        columns |= {"times expanded": "times_expanded", "its goal": "times_goal"}
+        yield measure.table("paper's size, the rows that have a goal", columns, report["goals"])

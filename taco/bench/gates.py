@@ -1,4 +1,4 @@
-"""How far a way of solving is from float64 on the CPU, from the same start: the gates that a fast path must pass."""
+"""How far a way of solving is from float64, from the same start: the gates that a fast path must pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from taco.bench.problems import SIZES, problem
 from taco.cache.hdf5 import open_cache
 from taco.conmf import Anchors, CoNMF, Initial, Result, Settings
 from taco.method.text import Text
@@ -15,6 +16,7 @@ from taco.method.text import Text
 MARGIN = 1e-4
 # At most this relative difference of the last objective; at least these shares of equal k*, and mean IoU of the maps.
 GATES = {"objective": 1e-4, "k_star": 0.99, "iou": 0.99}
+GATE_SAMPLES = 16
 PLANTED, TRAINED = ("objective",), ("k_star", "iou")
 
 
@@ -39,7 +41,7 @@ class Problem(NamedTuple):
 
 
 class Exact(NamedTuple):
-    """The outcome in float64 on the CPU, and the start that it shares with what is compared."""
+    """The outcome in float64, and the start that it shares with what is compared."""
 
     result: Result
     initial: Initial
@@ -60,14 +62,16 @@ def suite_problem(folder: str | Path, dataset: str, samples: int) -> Problem:
     return Problem(image, audio, Anchors.from_arrays(labels.clip, labels.clap, text.constants), keys, TRAINED)
 
 
-def exact(problem: Problem, settings: Settings | None = None, seeds: Sequence[int] = (0,)) -> Exact:
-    """Solve in float64 on the CPU, from a start computed in float32; the paper's settings unless given."""
+def exact(
+    problem: Problem, settings: Settings | None = None, seeds: Sequence[int] = (0,), device: str = "cpu"
+) -> Exact:
+    """Solve in float64, by plain steps, from a start computed in float32; the paper's settings unless given."""
     settings = settings or Settings()
     image, audio = problem.image.float(), problem.audio.float()
-    start = CoNMF(settings, problem.anchors).initial_factors
+    start = CoNMF(settings, problem.anchors, device).initial_factors
     initial = Initial(start(image, problem.keys, "image"), start(audio, problem.keys, "audio"))
     settings = replace(settings, init="given", trace_every=max(1, settings.steps - 1), checkpoints=())
-    solver = CoNMF(settings, problem.anchors)
+    solver = CoNMF(settings, problem.anchors, device)
     result = solver.fit(image.double(), audio.double(), problem.keys, seeds, initial=initial)
     return Exact(result, initial, settings)
 
@@ -117,3 +121,27 @@ def chosen_mask(result: Result) -> Tensor:
     chosen = result.image_activations.gather(3, index).squeeze(3)
     low, high = chosen.amin(2, keepdim=True), chosen.amax(2, keepdim=True)
     return chosen - low > 0.5 * (high - low)
+
+
+def compare(ways: Mapping[str, Mapping[str, object]], tokens: str | Path | None, device: str) -> list[dict]:
+    """Deviation of each way on planted tokens, at the paper's size too on a GPU, and on those of a suite."""
+    if not ways:
+        return []
+    cuda = torch.device(device).type == "cuda"
+    seeds = range(3) if cuda else range(1)
+    problems = {}
+    for size, samples in (("miniature", GATE_SAMPLES), ("paper", 4 * GATE_SAMPLES))[: 1 + cuda]:
+        image, audio, anchors = problem(SIZES[size], samples)
+        keys = [f"planted/{i}" for i in range(samples)]
+        problems[f"planted, {size}"] = Problem(image.half(), audio.half(), anchors, keys, PLANTED)
+    if tokens is not None:
+        datasets = sorted(path.name for path in Path(tokens, "features").iterdir())
+        problems |= {name: suite_problem(tokens, name, GATE_SAMPLES) for name in datasets}
+    found = []
+    for name, case in problems.items():
+        truth = exact(case, seeds=seeds, device=device)
+        found += [
+            {"tokens": name, "version": version} | deviation(case, truth, device, way)
+            for version, way in ways.items()
+        ]
+    return found

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from . import elementwise
 from .penalty import Penalty
 from .settings import FIELDS, Anchors, CoNMFError, Result, Settings
 from .step import Links, Modality, Step
+
+if TYPE_CHECKING:
+    from .fast import Fast  # needs Triton
 
 # Steps between two looks at residuals (while a graph runs) and at the objective (for an early stop).
 LOOK_EVERY = 25
@@ -41,27 +43,15 @@ class Batch:
 
 def make_step(batch: Batch, settings: Settings, anchors: Anchors) -> Step:
     """Buffers and constants for a batch."""
-    squared, passes = settings.norm == "squared", _passes(settings, batch.image[0].device)
+    squared = settings.norm == "squared"
     x, counts, w, v = batch.audio
-    audio = Modality(x, w, v, settings.beta_audio, squared, passes)
+    audio = Modality(x, w, v, settings.beta_audio, squared)
     counts = counts.to(x)
     projected = (x @ anchors.projection.linear1.t()).div_(counts[:, None, None])
     penalty = Penalty(settings, anchors, projected, counts, w.shape[1])
     x, _, w, v = batch.image
-    image = Modality(x, w, v, settings.beta_image, squared, passes)
+    image = Modality(x, w, v, settings.beta_image, squared)
     return Step(settings, penalty, image, audio, _links(batch.lengths, x, settings))
-
-
-def _passes(settings: Settings, device: torch.device) -> ModuleType:
-    """The element-wise work of a step: plain operations, or Triton kernels."""
-    if not settings.fused:
-        return elementwise
-    try:
-        from . import fused  # needs Triton, which not every platform has
-    except ImportError as error:
-        raise CoNMFError("fused: expected Triton, found none; install it, or set fused to false") from error
-    fused.check(device)
-    return fused
 
 
 def descend(
@@ -69,6 +59,7 @@ def descend(
     settings: Settings,
     anchors: Anchors,
     capture: Callable[[Callable[[], None]], Callable] | None = None,
+    accelerate: Callable[[Step], Fast | None] | None = None,
 ) -> tuple[Result, int]:
     """Solve a batch from its start: all steps, with what the settings ask to keep on the way.
 
@@ -81,28 +72,36 @@ def descend(
     capture : callable, optional
         Turns a function of no arguments into one that repeats its device work (:func:`cuda_graph`). ``None`` runs
         every step from the host.
+    accelerate : callable, optional
+        Makes fast steps of a plain one, or ``None`` where there are none for it (:func:`.fast.make`).
 
     Returns
     -------
     Result, and in how many (unit, seed) pairs the objective ended above its start.
     """
     step = make_step(batch, settings, anchors)
-    runner = Runner(step, settings, capture)
+    runner = Runner(step, settings, capture, None if accelerate is None else accelerate(step))
     plateau = None if settings.tolerance is None else Plateau(settings, batch.lengths, step)
     trace: list[Tensor] = []
     checkpoints: dict[int, Result] = {}
     final = first = None
     for i in _events(settings):
+        kept = i + 1 == settings.steps or i + 1 in settings.checkpoints
+        traced = settings.trace_every and i % settings.trace_every == 0
+        if plateau is None and not kept:
+            value = runner.trace(i)
+            first = value if first is None else first
+            trace += [value] * bool(traced)
+            continue
         runner.run_to(i)
         value = runner.measure()
         first = value if first is None else first
         stopped = None if plateau is None else plateau.stopped.clone()
-        if settings.trace_every and i % settings.trace_every == 0:
+        if traced:
             trace.append(
                 value if stopped is None else torch.where(stopped, trace[-1] if trace else value, value)
             )
         stopping = plateau.look(i, value) if plateau is not None and i % LOOK_EVERY == 0 else None
-        kept = i + 1 == settings.steps or i + 1 in settings.checkpoints
         if not kept and (stopping is None or not bool(stopping.any())):
             runner.move()
             continue
@@ -119,21 +118,23 @@ def descend(
 
 
 class Runner:
-    """Makes steps one after the other, from the host or as a captured graph.
+    """Makes steps one after the other: from the host, as a captured graph, or many at a time by fast steps.
 
-    A graph cannot look at its own residuals, so it is left for good, in favour of guarded steps from the host, when a
-    residual comes near the guard; the first steps are always made from the host, and warm up what the capture needs
-    (library handles, workspaces, compiled kernels). A captured step asks nothing of the host, keeps no shape that hangs
-    on values, and finds its state and its step size at addresses that never change.
+    Neither a graph nor fast steps look at their own residuals, so they are left for good, in favour of guarded steps from
+    the host, when a residual comes near the guard. The first steps are always made from the host, and warm up what the
+    capture needs (library handles, workspaces, compiled kernels). A captured step asks nothing of the host, keeps no shape
+    that hangs on values, and finds its state and its step size at addresses that never change.
     """
 
-    def __init__(self, step: Step, settings: Settings, capture=None) -> None:
-        self.step, self.settings, self.capture = step, settings, capture
+    def __init__(self, step: Step, settings: Settings, capture=None, fast: Fast | None = None) -> None:
+        self.step, self.settings, self.capture, self.fast = step, settings, capture, fast
         self.rate = torch.tensor(settings.first_rate, dtype=step.image.x.dtype, device=step.image.x.device)
         self.done, self.replay, self.warm = 0, None, 0
+        self.is_fast, self.look = False, 0  # who has the newest state; when residuals are looked at next
 
     def run_to(self, target: int) -> None:
         """Make steps until ``target`` of them are done."""
+        self._run_fast(target)
         while self.done < target:
             self._choose()
             self._set_rate()
@@ -144,8 +145,20 @@ class Runner:
                 self.step.forward(self.step.steers)
                 self.move()
 
+    def trace(self, i: int) -> Tensor:
+        """Objective [S, R] at step ``i``, which is made too."""
+        fast = self.fast
+        self._run_fast(i + 1)
+        if self.done > i:
+            return fast.objective()
+        self.run_to(i)
+        value = self.measure()
+        self.move()
+        return value
+
     def measure(self) -> Tensor:
         """Forward pass with descriptors from the host; returns the objective [S, R]."""
+        self._to_plain()
         self.step.forward(True)
         return self.step.objective()
 
@@ -168,6 +181,35 @@ class Runner:
     def _unguarded(self) -> None:
         self.step.forward(self.step.steers, guarded=False)
         self.step.update(self.rate)
+
+    def _run_fast(self, target: int) -> None:
+        """Make steps by kernels, until ``target`` or until a residual comes near the guard; the first step is plain."""
+        if self.fast is None or not 0 < self.done < target:
+            return
+        near = self._to_fast()
+        while self.done < target and not near:
+            ahead = min([target, *(step for step in self.settings.halve_at if step > self.done)])
+            self.done += self.fast.advance(ahead - self.done, self.settings.rate(self.done))
+            if self.done + self.fast.at_once > self.look:
+                near, self.look = self.fast.cancelled(self.step.guard * LOOK_MARGIN), self.done + LOOK_EVERY
+        if near:
+            self._to_plain()
+            self.fast = self.capture = None
+
+    def _to_fast(self) -> bool:
+        """Let the fast steps have the state; whether a residual is near the guard already."""
+        if self.is_fast:
+            return False
+        self.fast.load()
+        self.is_fast, self.look = True, self.done + LOOK_EVERY
+        return self.step.cancelled(LOOK_MARGIN)
+
+    def _to_plain(self) -> None:
+        """Let the plain step have the state."""
+        if self.is_fast:
+            self.fast.store()
+            self.rate.fill_(self.settings.rate(self.done))
+            self.is_fast = False
 
     def _set_rate(self) -> None:
         if self.done in self.settings.halve_at:

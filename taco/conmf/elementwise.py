@@ -1,4 +1,4 @@
-"""The passes of a step over W, U, V and P, as plain operations; :mod:`.fused` has the same functions as Triton kernels.
+"""The passes of a step over W, U, V and P.
 
 A pair is a (sample, seed): W, U and their gradient are [pairs, K, N], V, P and their likes [pairs, K, C], Gram matrices
 [pairs, K, K]; all contiguous.

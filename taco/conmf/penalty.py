@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .products import Products
 from .settings import Anchors, Settings
 
 
@@ -36,7 +35,6 @@ class Penalty:
         self, settings: Settings, anchors: Anchors, projected: Tensor, counts: Tensor, n_seeds: int
     ) -> None:
         self.settings, self.anchors, self.projected = settings, anchors, projected
-        self.products = Products(settings.products)
         self.repeat = n_seeds * settings.n_components
         self.inverse_counts = counts.to(projected).reciprocal().repeat_interleave(self.repeat)  # [S*R*K]
         m, k, j = len(projected) * self.repeat, settings.n_components, len(anchors.image)
@@ -100,17 +98,17 @@ class Penalty:
     def _describe_image(self, rows: Tensor) -> None:
         self.inverse_image = inverse(torch.linalg.vector_norm(rows, dim=1))
         torch.mul(rows, self.inverse_image[:, None], out=self.rows_image)
-        self.products.mm(self.rows_image, self.anchors.image.t(), out=self.logits_image)
+        torch.mm(self.rows_image, self.anchors.image.t(), out=self.logits_image)
 
     def _describe_audio(self, audio, component: bool) -> None:
         s, r, k, t, c = audio.shape
         p = self.anchors.projection
         if component:
-            self.products.bmm(audio.u.view(s, r * k, t), self.projected, out=self.embedded.view(s, r * k, -1))
+            torch.bmm(audio.u.view(s, r * k, t), self.projected, out=self.embedded.view(s, r * k, -1))
         else:
-            self.products.mm(audio.v.view(-1, c), p.linear1.t(), out=self.embedded)
+            torch.mm(audio.v.view(-1, c), p.linear1.t(), out=self.embedded)
         torch.ops.aten.gelu.out(self.embedded, approximate="none", out=self.hidden)
-        self.products.mm(self.hidden, p.linear2.t(), out=self.summed).add_(self.embedded)
+        torch.mm(self.hidden, p.linear2.t(), out=self.summed).add_(self.embedded)
         self.normed, self.centre, self.spread = torch.native_layer_norm(
             self.summed, self.summed.shape[1:], p.norm_weight, p.norm_bias, p.eps
         )
@@ -118,17 +116,17 @@ class Penalty:
         present = torch.linalg.vector_norm((audio.p if component else audio.v).view(-1, c), dim=1) > 0
         self.inverse_audio = inverse(torch.linalg.vector_norm(self.normed, dim=1)) * present
         self.rows_audio = self.normed.mul_(self.inverse_audio[:, None])
-        self.products.mm(self.rows_audio, self.anchors.audio.t(), out=self.logits_audio)
+        torch.mm(self.rows_audio, self.anchors.audio.t(), out=self.logits_audio)
 
     def _image_gradient(self, gradient: Tensor, pick) -> Tensor:
         return _through_cosine(
-            self.products.mm(gradient, self.anchors.image), pick(self.rows_image), pick(self.inverse_image)
+            torch.mm(gradient, self.anchors.image), pick(self.rows_image), pick(self.inverse_image)
         )
 
     def _audio_gradient(self, gradient: Tensor, rows: Tensor | None, pick) -> Tensor:
         p = self.anchors.projection
         gradient = _through_cosine(
-            self.products.mm(gradient, self.anchors.audio), pick(self.rows_audio), pick(self.inverse_audio)
+            torch.mm(gradient, self.anchors.audio), pick(self.rows_audio), pick(self.inverse_audio)
         )
         gradient, _, _ = torch.ops.aten.native_layer_norm_backward(
             gradient,
@@ -140,10 +138,8 @@ class Penalty:
             p.norm_bias,
             [True, False, False],
         )
-        gradient = gradient + torch.ops.aten.gelu_backward(
-            self.products.mm(gradient, p.linear2), pick(self.embedded)
-        )
-        gradient = self.products.mm(gradient, p.linear1)
+        gradient = gradient + torch.ops.aten.gelu_backward(torch.mm(gradient, p.linear2), pick(self.embedded))
+        gradient = torch.mm(gradient, p.linear1)
         if self.settings.descriptor == "component":
             gradient = gradient * pick(self.inverse_counts)[:, None]
         return gradient

@@ -16,7 +16,6 @@ PENALTY_SIDES = ("image", "audio", "both")
 NORMS = ("frobenius", "squared")
 TEMPORAL_WEIGHTS = ("release", "paper")
 INITS = ("kmeans", "random_tokens", "given")
-PRODUCTS = ("float32", "tf32")
 PROJECTION = ("linear1", "linear2", "norm_weight", "norm_bias", "norm_eps")
 DEFAULT_RATE = 0.25
 
@@ -73,12 +72,10 @@ class Settings:
         fallen by more than this fraction for ``patience`` steps. ``None`` never stops early.
     patience : int
         See ``tolerance``.
-    products : {"float32", "tf32"}
-        Arithmetic of the descriptors' products in float32 runs; ``tf32`` is for a GPU's tensor cores.
-    fused : bool
-        Element-wise work by Triton kernels; needs CUDA and Triton.
-    graph : bool
-        On CUDA, replay a captured step instead of launching its work from the host; the same arithmetic.
+    fast : bool
+        On CUDA, make the steps of the default options (``min``, ``component``, ``image``, ``frobenius``) by kernels of
+        their own, with products of split halves, where float16 holds the tokens exactly. Everything else, and all with
+        ``False``, takes plain steps in float32.
     """
 
     n_components: int = 8
@@ -101,9 +98,7 @@ class Settings:
     batch_size: int | str = "auto"
     tolerance: float | None = None
     patience: int = 100
-    products: str = "float32"
-    fused: bool = False
-    graph: bool = True
+    fast: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "halve_at", tuple(int(step) for step in self.halve_at))
@@ -115,7 +110,6 @@ class Settings:
             ("norm", NORMS),
             ("temporal_weight", TEMPORAL_WEIGHTS),
             ("init", INITS),
-            ("products", PRODUCTS),
         ):
             if getattr(self, name) not in allowed:
                 raise CoNMFError(

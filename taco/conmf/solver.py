@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -92,13 +93,14 @@ class CoNMF:
         checks.check_initial(initial, image, audio, len(seeds), self.settings)
         units = _units(clips if self.settings.beta_temporal > 0 else None, len(image))
         prepared = _prepare(self.anchors, dtype, self.device)
-        capture = cuda_graph if self.device.type == "cuda" and self.settings.graph else None
+        capture = cuda_graph if self.device.type == "cuda" else None
+        accelerate = self._accelerate(prepared, capture)
 
         def solve(batch: list[list[int]]) -> tuple[list[int], Result, int]:
             with self._on_device():
                 order = [i for unit in batch for i in unit]
                 start = self._batch(batch, image, audio, keys, seeds, initial, dtype)
-                return order, *descend(start, self.settings, prepared, capture)
+                return order, *descend(start, self.settings, prepared, capture, accelerate)
 
         size = self._batch_size(image, audio, len(seeds), dtype.itemsize)
         collected, risen = [], 0
@@ -159,6 +161,22 @@ class CoNMF:
                 with torch.cuda.stream(self.stream):
                     yield
                 torch.cuda.current_stream().wait_stream(self.stream)
+
+    def _accelerate(self, prepared: Anchors, capture: Callable | None) -> Callable | None:
+        """What makes fast steps of plain ones, where device and settings have them."""
+        if self.device.type != "cuda" or not self.settings.fast:
+            return None
+        try:
+            from . import fast  # needs Triton, which not every platform has
+        except ImportError:
+            warnings.warn(
+                "co-NMF: no Triton, so steps are the plain ones, slower several times", stacklevel=3
+            )
+            return None
+        if not fast.available(self.device):
+            return None
+        with self._on_device():
+            return partial(fast.make, self.settings, fast.constants_of(prepared), capture)
 
     def _start(self, tokens: Tensor, counts: Tensor, keys: list[str], modality: str) -> Tensor:
         method = {"kmeans": kmeans, "random_tokens": random_tokens}[self.settings.init]
@@ -228,7 +246,9 @@ class CoNMF:
         k, j = self.settings.n_components, len(self.anchors.image)
         rows = 5 * j + 6 * self.anchors.audio.shape[1] + 6 * (image[0].shape[1] + audio[0].shape[1])
         activations = 4 * (max(map(len, image)) + max(map(len, audio)))
-        per_sample = item * (2 * tokens + n_seeds * k * (rows + activations))
+        per_sample = (
+            item * (2 * tokens + n_seeds * k * (rows + activations)) * (2 if self.settings.fast else 1)
+        )
         return max(1, min(MOST_ON_CUDA, int(0.7 * free_bytes(self.device)) // per_sample))
 
 

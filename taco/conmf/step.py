@@ -14,12 +14,12 @@ folded into ``a`` and into the penalty's weight: every gradient below is already
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from . import elementwise
 from .penalty import Penalty, inverse
 from .settings import Settings
 
@@ -62,17 +62,13 @@ class Modality:
     beta : float
         Weight of the norm.
     squared : bool
-    passes : module
-        :mod:`.elementwise` or :mod:`.fused`.
     """
 
-    def __init__(
-        self, tokens: Tensor, weights: Tensor, factors: Tensor, beta: float, squared: bool, passes: ModuleType
-    ) -> None:
+    def __init__(self, tokens: Tensor, weights: Tensor, factors: Tensor, beta: float, squared: bool) -> None:
         s, r, k, n = weights.shape
         c = tokens.shape[2]
         self.shape = (s, r, k, n, c)
-        self.beta, self.squared, self.passes = beta, squared, passes
+        self.beta, self.squared = beta, squared
         self.x, self.w, self.v = tokens, weights.view(s * r, k, n), factors.view(s * r, k, c)
         self.u, self.gradient = torch.sigmoid(self.w), torch.empty_like(self.w)
         self.p, self.m = torch.empty_like(self.v), torch.empty_like(self.v)
@@ -91,7 +87,7 @@ class Modality:
         torch.bmm(u, self.x, out=p)
         torch.bmm(self.u, u_t, out=self.uu)
         torch.bmm(self.v, v_t, out=self.vv)
-        self.passes.residual(self.p, self.v, self.uu, self.vv, self.norm_x, scratch=self.m, out=self.square)
+        elementwise.residual(self.p, self.v, self.uu, self.vv, self.norm_x, scratch=self.m, out=self.square)
 
     def cancelled(self, guard: float) -> Tensor:
         """Which (sample, seed) pairs [S*R] need the residual itself."""
@@ -148,14 +144,14 @@ class Modality:
             self.gradient.index_add_(0, explicit.which, explicit.by_v * weight, alpha=-1)
 
         project = explicit is None and not through_v
-        self.passes.move_factors(self.v, self.p, self.uu.mul_(per_pair), own, self.m, project)
+        elementwise.move_factors(self.v, self.p, self.uu.mul_(per_pair), own, self.m, project)
         if not project:
             if explicit is not None:
                 self.m.index_add_(0, explicit.which, explicit.by_u * weight, alpha=-1)
             for rows, row_gradient in through_v:
                 _descend_rows(self.m, rows, row_gradient)
             torch.clamp(self.m, min=0, out=self.v)
-        self.passes.move_weights(self.w, self.u, self.gradient, self.vv.mul_(per_pair))
+        elementwise.move_weights(self.w, self.u, self.gradient, self.vv.mul_(per_pair))
 
 
 def _descend_rows(target: Tensor, rows: Tensor | None, gradient: Tensor) -> None:

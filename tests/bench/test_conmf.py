@@ -41,7 +41,7 @@ def test_report_has_rows_ratios_and_gates(monkeypatch):
     monkeypatch.setitem(bench.SIZES, "tiny", TINY)
     monkeypatch.setitem(bench.SIZES, "miniature", TINY)
     monkeypatch.setattr(bench.measure, "ceilings", lambda device: {"gflops": 100.0, "gbytes": 10.0})
-    monkeypatch.setattr(bench, "GATE_SAMPLES", 2)
+    monkeypatch.setattr(gates, "GATE_SAMPLES", 2)
     report = bench.conmf(
         sizes=["tiny"],
         batches=[1, 2],
@@ -49,16 +49,16 @@ def test_report_has_rows_ratios_and_gates(monkeypatch):
         steps=40,
         baseline_batch=2,
         baseline_steps=20,
-        ways=["closed form", "tf32"],
+        ways=["plain", "fast"],
     )
     cases = [(r["samples"], r["seeds"], r["version"]) for r in report["rows"]]
     assert cases[:4] == [
-        (1, 1, "closed form"),
-        (2, 1, "closed form"),
-        (1, 3, "closed form"),
-        (2, 3, "closed form"),
+        (1, 1, "plain"),
+        (2, 1, "plain"),
+        (1, 3, "plain"),
+        (2, 3, "plain"),
     ]
-    assert cases[4:8] == [(1, 1, "tf32"), (2, 1, "tf32"), (1, 3, "tf32"), (2, 3, "tf32")]
+    assert cases[4:8] == [(1, 1, "fast"), (2, 1, "fast"), (1, 3, "fast"), (2, 3, "fast")]
     assert [case[1:] for case in cases[8:]] == [
         (seeds, f"autograd, {kind}") for seeds in (1, 3) for kind in ("plain", "expanded")
     ]
@@ -68,12 +68,37 @@ def test_report_has_rows_ratios_and_gates(monkeypatch):
     assert len(report["ratios"]) == 2 * 2 * 2  # ways, baselines, numbers of seeds
     assert all(r["times_faster"] > 0 for r in report["ratios"])
     assert [(r["tokens"], r["version"]) for r in report["gates"]] == [
-        ("planted", "closed form"),
-        ("planted", "tf32"),
+        ("planted, miniature", "plain"),
+        ("planted, miniature", "fast"),
     ]
     ceilings, *tables = bench.tables(report)
     assert "100 GFLOP/s" in ceilings
     assert [table.row_count for table in tables] == [12, 8, 2]
+
+
+def test_goals_are_read_off_the_rows():
+    """Of the paper's size, on the fast way; floors are what the ceilings would take."""
+
+    def row(samples, seeds, version, step, **more):
+        own = {"cpu_step_ms": 0.0, "fixed_ms": 0.0, "pair_ms": 1.0} | more
+        return bench.Row("paper", samples, seeds, version, step, **own)
+
+    fast = {"fit_ms": 1.4, "traffic": 0.2, "compute": 0.4}
+    rows = [
+        row(128, 3, "fast", 0.3, **fast),
+        row(20, 3, "plain", 0.5),
+        row(20, 3, "fast", 0.1, **fast),
+        row(20, 3, "autograd, expanded", 8.0),
+    ]
+    first, second = bench._goals(rows)
+    assert (first["samples"], first["fit_ms"], first["fit_goal"], first["times_expanded"]) == (
+        128,
+        1.4,
+        1.5,
+        None,
+    )
+    assert first["reading_us"] == pytest.approx(60) and first["arithmetic_us"] == pytest.approx(120)
+    assert (second["times_expanded"], second["times_goal"]) == (pytest.approx(80), 60.0)
 
 
 def test_unknown_size_is_refused():
@@ -90,7 +115,7 @@ def planted():
     return problem, gates.exact(problem, settings, seeds=(0, 1))
 
 
-@pytest.mark.parametrize("way", ["closed form", "tf32"])
+@pytest.mark.parametrize("way", ["plain", "fast"])
 def test_gates_hold_on_planted_tokens(way, planted):
     found = gates.deviation(*planted, "cpu", bench.WAYS[way])
     assert found["clear"] > 0 and found["passed"]

@@ -542,7 +542,6 @@ def test_divergence_is_an_error_and_a_risen_objective_a_warning(anchors, tokens)
         ({"descriptor": "token"}, "descriptor"),
         ({"penalty_side": "left"}, "penalty_side"),
         ({"init": "svd"}, "init"),
-        ({"products": "bfloat16"}, "products: expected one of float32, tf32"),
         ({"n_components": 0}, "n_components"),
         ({"steps": 0}, "steps"),
         ({"beta_penalty": -1.0}, "beta_penalty"),
