@@ -351,7 +351,7 @@ def test_cuda_makes_fast_steps_of_the_default_options(monkeypatch):
     advance = fast.Fast.advance
     monkeypatch.setattr(fast.Fast, "advance", lambda *a: counts.append(advance(*a)) or counts[-1])
     image, audio, anchors = problem(SIZES["miniature"], 2)
-    for settings in (Settings(steps=40), Settings(steps=40, fast=False)):
+    for settings in (Settings(steps=40, fast=True), Settings(steps=40)):
         CoNMF(settings, anchors, "cuda").fit(image.half(), audio.half(), ["a", "b"], (0,))
     assert counts == [1, 10, 10, 10, *[1] * 7]
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:Deprecati
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZE = Size(70, 128, 20, 64, 9, 64, k=3)  # neither tokens nor labels nor factors fill their tiles
 KEYS = ["a", "b", "c"]
-BASE = Settings(n_components=3, init="random_tokens", beta_penalty=20.0)
+BASE = Settings(n_components=3, init="random_tokens", beta_penalty=20.0, fast=True)
 
 
 @pytest.fixture(autouse=True)
