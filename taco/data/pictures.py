@@ -172,5 +172,5 @@ def first_channel(image: Image.Image, path: str | Path) -> np.ndarray:
 def _require_agreement(image: Image.Image, coloured: np.ndarray, path: str | Path) -> None:
     opacity = alpha(image)
     if opacity is not None and not np.array_equal(coloured, opacity == 255):
-        found = f"{np.count_nonzero(opacity < 255)} pixels that are not, of which the colours say otherwise"
+        found = f"{np.count_nonzero(opacity < 255)} transparent pixels that contradict the colours"
         raise MediaError(path, "an opaque mask", found, "Write the mask in grey or RGB, without alpha.")
