@@ -35,10 +35,8 @@ def listed(root: Path) -> list[str]:
     try:
         return ade.listed_sounds(root)
     except ManifestError as error:
-        listing = "; ".join(map(str, error.problems))
-        raise IncompleteError(
-            f"{root / ade.CSV}: expected the list of sounds. {listing} Stage ADE SP first."
-        ) from error
+        hint = "" if (root / ade.CSV).is_file() else " Stage ADE SP first."
+        raise IncompleteError(" ".join(map(str, error.problems)) + hint) from error
 
 
 def missing(root: Path) -> list[str]:
