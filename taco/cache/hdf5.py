@@ -311,7 +311,7 @@ class Cache:
 
     def fingerprint(self, *names: str) -> str:
         """Digest of the sample ids and of all values of some datasets, from the checksums: no value is read."""
-        tables = {name: self._digests[name] for name in names}
+        tables = {name: self._checksums[name] for name in names}
         return _header_digest({}, self.sample_ids, tables)
 
     def check(self, expect: Mapping[str, Any]) -> None:
