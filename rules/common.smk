@@ -1,9 +1,14 @@
 """Configuration, checked once, and what several rules ask of it. Nothing heavy is imported here."""
 
 import math
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
+
+# Snakemake writes the interpreter's path into shell commands as it is, with its blanks (snakemake 2645).
+if Path(sys.executable).exists():
+    sys.executable = shlex.quote(sys.executable)
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
@@ -12,7 +17,10 @@ from taco import runtime, suites
 from taco.cache import receipts
 
 try:
-    suites.check(suites.settle(config), ROOT / "config/schemas/config.schema.yaml")
+    suites.prepare(config)
+    # Other targets than the whole may well do without runs that tables show.
+    if workflow.dag_settings and not workflow.dag_settings.target_jobs and set(workflow.dag_settings.targets) <= {"all"}:
+        suites.check_shown(config)
     runtime.check_writable(f"results/{config['suite']}")
 except (suites.ConfigError, runtime.OutputError) as error:
     raise WorkflowError(str(error)) from None

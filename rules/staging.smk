@@ -36,6 +36,7 @@ rule stage_url:
     params:
         source="{source}",
         staging=config["staging"],
+        datasets=lambda wildcards: doctor.datasets_of(config, SOURCES[wildcards.source]),
         # A parameter that asks for `output` would not count as changed, so the receipt is named here.
         lost=lambda wildcards: sources.lost(
             SOURCES[wildcards.source], f"results/{wildcards.suite}/staged/{wildcards.source}.json"

@@ -9,33 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
+
+from taco import consistency, schema
 
 Config = Mapping[str, Any]
 
 ROOT = Path(__file__).resolve().parents[1]
-
-# Tasks without which a table or figure cannot be made; one that is not named here takes the tasks that there are.
-TABLE_TASKS = {
-    "table1": {"s4", "ms3", "ade_sp", "avss", "ade_sp_semantic"},
-    "table2": {"s4", "ms3"},
-    "table3": {"ade_sp"},
-    "table4": {"s4", "ms3", "ade_sp"},
-    "table5": {"avss", "ade_sp_semantic"},
-}
-FIGURE_TASKS = {
-    "overview": {"s4", "ms3", "ade_sp"},
-    "figure4": {"s4", "ade_sp"},
-    "figure5": {"ms3"},
-    "figure6": {"ade_sp"},
-    "figure7": {"avss"},
-    "figure8": {"ade_sp"},
-    "figure9": {"ms3"},
-    "figure10": {"ms3"},
-    "ablations": {"ade_sp"},
-    "words": {"ms3"},
-}
-
+SCHEMA = ROOT / "config/schemas/config.schema.yaml"
 
 TASK_NAMES = ("s4", "ms3", "ade_sp", "avss", "ade_sp_semantic")
 OWN_METHODS = {"TACO", "U only", "A-FC-CLIP", "A⁺-FC-CLIP", "whole image", "random mask", "oracle mask"}
@@ -67,31 +47,50 @@ def read(overlays: Iterable[str | Path] = ()) -> dict[str, Any]:
         if not isinstance(above, Mapping):
             raise ConfigError(f"{path}: expected keys and values, found {type(above).__name__}")
         config = overlay(config, above)
-    check(settle(config), ROOT / "config/schemas/config.schema.yaml")
-    return config
+    return prepare(config)
 
 
-def check(config: Config, schema: str | Path) -> None:
+def prepare(config: dict[str, Any]) -> dict[str, Any]:
+    """Make a merged configuration ready for use: `settle`, `check`, `locate`. Changed in place, and returned."""
+    check(settle(config))
+    return locate(config)
+
+
+def check(config: Config, path: str | Path = SCHEMA) -> None:
     """Check a configuration against its schema, then its parts against each other.
 
     Parameters
     ----------
     config : mapping
         As Snakemake merged it.
-    schema : str or Path
-        YAML file, JSON schema of draft 2020-12.
+    path : str or Path
+        Of the schema.
 
     Raises
     ------
     ConfigError
         One line per problem, with the key's path (``solver.steps: ...``).
     """
-    validator = Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
-    errors = sorted(
-        validator.iter_errors(config), key=lambda error: [str(key) for key in error.absolute_path]
-    )
-    problems = [line for error in errors for line in _explain(error)]
-    problems = problems or list(_contradictions(config))
+    problems = schema.problems(config, path) or list(_misnamed(config))
+    _refuse(problems or consistency.problems(config, _solved(config)))
+
+
+def check_shown(config: Config) -> None:
+    """Check that the runs of a checked configuration fill its tables and figures, which the whole workflow makes.
+
+    Raises
+    ------
+    ConfigError
+        One line per row or figure that would lack something.
+    """
+    _refuse(consistency.unfilled(config, _solved(config)))
+
+
+def _solved(config: Config) -> dict[str, list[dict[str, Any]]]:
+    return {name: solved_runs(config, name) for name in used_datasets(config)}
+
+
+def _refuse(problems: list[str]) -> None:
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise ConfigError(
@@ -132,13 +131,10 @@ def settle(config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(tasks, Mapping) or None not in tasks.values():
         return config
     config["tasks"] = {name: task for name, task in tasks.items() if task is not None}
-    lost = {name for name, task in tasks.items() if task is None}
-    for section, needs in (("tables", TABLE_TASKS), ("figures", FIGURE_TASKS)):
-        which = config[section]["which"]
-        config[section] = {
-            **config[section],
-            "which": [name for name in which if not lost & needs.get(name, set())],
-        }
+    for name, shown in (("tables", consistency.shown_tables), ("figures", consistency.shown_figures)):
+        section = config.get(name)
+        if isinstance(section, Mapping) and isinstance(section.get("which"), list):
+            config[name] = {**section, "which": shown(section["which"], tasks)}
     return config
 
 
@@ -147,7 +143,52 @@ def _staged(config: Config, task: Config) -> bool:
     if not isinstance(task, Mapping):
         return task is not None
     options = config["datasets"].get(task.get("dataset"))
-    return not options or options["generated"] or Path(options["root"].format(suite=config["suite"])).exists()
+    return not options or options["generated"] or Path(located(filled(config, options["root"]))).exists()
+
+
+def locate(config: dict[str, Any]) -> dict[str, Any]:
+    """Find the files that a configuration names, from whatever folder the program runs in.
+
+    A relative path counts from there; where nothing is there but in the project's folder (its own weights,
+    descriptions of models, staged data), that is meant. Results always belong where the program runs.
+
+    Parameters
+    ----------
+    config : dict
+        One that `check` accepts; changed in place.
+
+    Returns
+    -------
+    dict
+        The same one.
+    """
+    places = [
+        (model, key)
+        for model in config["models"].values()
+        for key in ("architecture", "weights", "tokenizer")
+    ]
+    places += [(options, "root") for options in config["datasets"].values() if not options["generated"]]
+    places += [(options, "source") for options in config["banks"].values() if not options.get("generated")]
+    places += [(config["tables"], key) for key in ("reported", "thresholds")]
+    places += [(config["staging"], key) for key in ("catalogue", "data_root")]
+    for section, key in places:
+        if section.get(key) is not None:
+            section[key] = located(filled(config, section[key]))
+    for method in config["methods"].values():
+        path, colon, function = method["entry"].partition(":")
+        method["entry"] = located(path) + colon + function
+    return config
+
+
+def located(path: str) -> str:
+    """A path as it is, or below the project's folder where it is there alone; ``~`` is the user's folder."""
+    here = Path(path).expanduser()
+    return str(ROOT / path) if not here.exists() and (ROOT / path).exists() else str(here)
+
+
+def filled(config: Config, path: str) -> str:
+    """A path with the suite's name for ``{suite}``."""
+    return path.replace("{suite}", config["suite"])
 
 
 def left_out(config: Config) -> list[str]:
@@ -169,27 +210,8 @@ def overlay(below: Config, above: Config) -> dict[str, Any]:
     return merged
 
 
-def _explain(error) -> Iterator[str]:
-    """Yield ``path: expectation, finding`` for a schema error, with an unknown key's own path."""
-    path = ".".join(str(key) for key in error.absolute_path)
-    if error.validator in ("additionalProperties", "unevaluatedProperties") and isinstance(
-        error.instance, Mapping
-    ):
-        known = sorted(error.schema.get("properties", {}))
-        for key in error.instance:
-            if key not in known:
-                yield f"{path + '.' if path else ''}{key}: unknown key; known here: {', '.join(known)}"
-    elif error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        for key in missing:
-            yield f"{path + '.' if path else ''}{key}: missing"
-    else:
-        description = error.schema.get("description") if isinstance(error.schema, Mapping) else None
-        yield f"{path or '(top level)'}: {error.message}" + (f" ({description})" if description else "")
-
-
-def _contradictions(config: Config) -> Iterator[str]:
-    """Yield what the schema cannot see: names that point nowhere, settings that contradict each other."""
+def _misnamed(config: Config) -> Iterator[str]:
+    """Yield names that point nowhere, names that are given twice, and keys of another reader."""
     for name, task in config["tasks"].items():
         if task["dataset"] not in config["datasets"]:
             yield f"tasks.{name}.dataset: no dataset {task['dataset']!r}; known: {', '.join(config['datasets'])}"
@@ -215,15 +237,17 @@ def _contradictions(config: Config) -> Iterator[str]:
             if (key in options) != (options["reader"] == reader):
                 verb = "belongs to" if key in options else "is needed by"
                 yield f"datasets.{name}.{key}: {verb} the reader {reader}; the reader here is {options['reader']}"
+        for key, readers in (("frame_classes", ("s4", "ms3")), ("class_labels", ("ade",))):
+            if options.get(key) and options["reader"] not in readers:
+                yield (
+                    f"datasets.{name}.{key}: belongs to the reader {' or '.join(readers)}; the reader here is "
+                    f"{options['reader']}"
+                )
         if options["generated"] and name not in config["world"]["clips"]:
             yield f"datasets.{name}.generated: world.clips has no {name}"
         unknown = sorted(_schedules(config, name) - {None, *config["schedules"]})
         if unknown:
             yield f"solver.schedule: no schedule {', '.join(unknown)}; known: {', '.join(config['schedules'])}"
-            continue
-        settings = solver_settings(config, name, "proposed")
-        if list(settings["halve_at"]) != sorted(set(settings["halve_at"])):
-            yield f"solver.halve_at: steps must ascend, found {settings['halve_at']}"
     low, high = config["world"]["snr_db"]
     if low > high:
         yield f"world.snr_db: the lowest comes first, found {[low, high]}"
@@ -244,15 +268,14 @@ def dataset(config: Config, name: str) -> dict[str, Any]:
     """
     options = {key: value for key, value in config["datasets"][name].items() if key != "solver"}
     generated = {"frame_seconds": config["world"]["frame_seconds"]} if options["generated"] else {}
-    root = options["root"].format(suite=config["suite"])
-    return {**generated, **options, "name": name, "root": root, "split": config["split"]}
+    told = {"root": filled(config, options["root"]), "shards": len(shards(config, name))}
+    return {**generated, **options, **told, "name": name, "split": config["split"]}
 
 
 def bank(config: Config, name: str) -> dict[str, Any]:
     """Return a word bank's source, resolved, and whether the workflow generates it."""
     options = config["banks"][name]
-    source = options["source"].format(suite=config["suite"])
-    return {"source": source, "generated": options.get("generated", False)}
+    return {"source": filled(config, options["source"]), "generated": options.get("generated", False)}
 
 
 def used_datasets(config: Config) -> list[str]:
@@ -364,8 +387,12 @@ def factor_files(config: Config, name: str, shard: int) -> list[str]:
 
 
 def shards(config: Config, name: str) -> list[int]:
-    """Return the numbers of a dataset's shards."""
-    return list(range(config["datasets"][name]["shards"]))
+    """Return the numbers of a dataset's shards: not more than there can be clips."""
+    options = config["datasets"][name]
+    most = [options["shards"], config["limit"] or options["shards"]]
+    if options["generated"]:
+        most.append(config["world"]["clips"][name][config["split"]])
+    return list(range(min(most)))
 
 
 def solver_settings(config: Config, name: str, variant: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taco import suites
+from taco import consistency, suites
 from taco.metrics.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,9 +188,102 @@ def test_numbers_have_ranges():
 
     for node in numbers(yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))):
         assert {"minimum", "exclusiveMinimum"} & set(node), f"has no lower end: {node}"
+        assert {"maximum", "exclusiveMaximum"} & set(node), f"has no upper end: {node}"
 
 
 # ---------------------------------------------------------------- mistakes
+
+
+def leaves(value, path=""):
+    """Yield (path, number) for every number of a configuration, those in lists by their place."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{path}.{index}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def placed(config, path, value):
+    """A copy with one leaf set, in a list too."""
+    config = copy.deepcopy(config)
+    *parents, last = path.split(".")
+    place = config
+    for key in parents:
+        place = place[int(key) if isinstance(place, list) else key]
+    place[int(last) if isinstance(place, list) else last] = value
+    return config
+
+
+NUMBERS = sorted(dict(leaves(load("config.yaml"))).items())
+
+
+@pytest.mark.parametrize(("path", "number"), NUMBERS, ids=[path for path, _ in NUMBERS])
+def test_a_number_that_is_none_is_refused_wherever_it_stands(config, path, number):
+    for value in (float("nan"), float("inf"), -float("inf")):
+        assert f"{path}: expected a finite number, found {value}" in problems(placed(config, path, value))
+    assert f"{path}: " in problems(placed(config, path, str(number)))
+    assert f"{path}: " in problems(placed(config, path, True))
+    if isinstance(number, int) and not path.startswith(("sensitivity.beta_penalty", "world.snr_db")):
+        found = problems(placed(config, path, float(number)))
+        assert f"{path}: {float(number)} is n" in found and f"write {number}" in found
+        assert f"{path}: " in problems(placed(config, path, 10**30))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "wanted"),
+    [
+        ("decoding.alpha", float("nan"), "decoding.alpha: expected a finite number, found nan"),
+        ("limit", 2.0, "limit: 2.0 is not of type 'integer', 'null'; write 2"),
+        ("datasets.s4.shards", 2.0, "datasets.s4.shards: 2.0 is not of type 'integer'; write 2"),
+        ("solver.learning_rate", "1e-3", "'1e-3' is not of type 'number'; write 0.001, without quotes"),
+        (
+            "solver.batch_size",
+            16.0,
+            "solver.batch_size: 16.0 is not valid under any of the given schemas; write 16",
+        ),
+        (
+            "datasets.s4.solver.beta_temporal",
+            float("inf"),
+            "datasets.s4.solver.beta_temporal: expected a finite",
+        ),
+        (
+            "variants.no-min.solver.beta_penalty",
+            float("nan"),
+            "variants.no-min.solver.beta_penalty: expected a finite",
+        ),
+        ("world.snr_db", [float("nan"), 2], "world.snr_db.0: expected a finite number"),
+        ("seed", 2**32, "seed: 4294967296 is greater than the maximum"),
+        ("suite", float("nan"), "suite: expected a finite number"),
+        ("tasks.s4.banks", [float("nan")], "tasks.s4.banks.0: expected a finite number"),
+        ("datasets", {1: {}}, "datasets.1: a key is text, found 1: quote it"),
+        (
+            "methods.saliency.options",
+            {"deep": [1, float("nan")]},
+            "methods.saliency.options.deep.1: expected a finite",
+        ),
+        ("tables", None, "tables: None is not of type 'object'"),
+        ("figures", {"which": 3}, "figures.which: 3 is not of type 'array'"),
+    ],
+)
+def test_numbers_of_the_wrong_kind_are_told_how_to_be_written(config, path, value, wanted):
+    assert wanted in problems(changed(config, path, value))
+
+
+def test_class_ids_may_be_numbers(config):
+    suites.check(changed(config, "datasets.ade.class_labels", {41: "dog"}), SCHEMA)
+
+
+def test_what_is_malformed_is_a_problem_for_tasks_that_are_null_too(config):
+    broken = changed(changed(config, "tasks.avss", None), "figures", None)
+    assert "figures: None is not of type 'object'" in problems(suites.settle(broken))
+
+
+def test_no_figures_and_no_tables_are_a_legal_wish(config):
+    for section in ("figures", "tables"):
+        suites.check(changed(config, f"{section}.which", []), SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +312,11 @@ def test_numbers_have_ranges():
         ("tasks.s4.variants", ["no-max"], "tasks.s4.variants: no variant 'no-max'"),
         ("tasks.s4.banks", ["specific"], "tasks.s4.default_bank: 'general' is not among its banks"),
         ("solver.halve_at", [300, 200], "solver.halve_at: steps must ascend"),
+        (
+            "datasets.avss.frame_classes",
+            "x.csv",
+            "datasets.avss.frame_classes: belongs to the reader s4 or ms3",
+        ),
         ("world.snr_db", [2, -8], "world.snr_db: the lowest comes first"),
         ("datasets.s4.subset", "v2", "datasets.s4.subset: belongs to the reader avss"),
         ("variants.no-min.label", "proposed", "variants: every label must be unique"),
@@ -293,6 +391,41 @@ def test_a_schedule_replaces_steps_and_their_sizes(config):
         suites.check(changed(config, "solver.schedule", "fsat"), SCHEMA)
 
 
+def test_no_dataset_has_more_shards_than_clips(config):
+    many = changed(config, "datasets.s4.shards", 16)
+    assert suites.shards(many, "s4") == list(range(16))
+    for limited in (changed(many, "limit", 5), changed(many, "world.clips.s4.test", 5)):
+        assert suites.shards(limited, "s4") == list(range(5))
+        assert suites.dataset(limited, "s4")["shards"] == 5
+
+
+def test_files_are_found_where_the_program_runs_and_then_in_the_project(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/sources.yaml").write_text("{}")
+    paper = suites.prepare(suites.overlay(config, load("paper.yaml")))
+    assert paper["staging"]["catalogue"] == "config/sources.yaml"
+    assert paper["models"]["clap"]["architecture"] == str(ROOT / "config/models/clap_2023.json")
+    assert paper["models"]["clip"]["architecture"] == "convnext_large_d_320"
+    assert paper["tables"]["reported"] == str(ROOT / "config/reported.yaml")
+    assert paper["datasets"]["s4"]["root"] == "data/avsbench"
+    monkeypatch.setattr(suites, "ROOT", tmp_path)
+    (tmp_path / "data/avsbench").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "config")
+    elsewhere = suites.locate(suites.overlay(config, load("paper.yaml")))
+    assert elsewhere["datasets"]["s4"]["root"] == str(tmp_path / "data/avsbench")
+
+
+def test_in_the_project_paths_stay_as_they_are(config, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert suites.prepare(copy.deepcopy(config)) == config
+
+
+def test_braces_of_a_folder_are_braces(config):
+    odd = changed(config, "datasets.s4.root", "data/{suite}/{0}")
+    assert suites.dataset(odd, "s4")["root"] == "data/miniature/{0}"
+
+
 def test_a_solver_setting_is_no_change_of_the_data(config):
     other = changed(config, "datasets.s4.solver", {"beta_temporal": 3.0})
     assert suites.dataset(other, "s4") == suites.dataset(config, "s4")
@@ -321,9 +454,17 @@ def test_tables_and_figures_need_the_tasks_that_they_show(config):
     from taco.results.tables import SPECS
 
     for name, spec in SPECS.items():
-        assert suites.TABLE_TASKS[name] == {task for task, _ in spec.columns}
-    assert set(suites.FIGURE_TASKS) <= set(config["figures"]["which"])
-    assert set().union(*suites.FIGURE_TASKS.values()) <= set(TASKS)
+        assert consistency.TABLE_TASKS[name] == {task for task, _ in spec.columns}
+        solved = [row for row in spec.rows if row.method in ("TACO", "U only")]
+        runs = {(None if row.word_bank == "default" else row.word_bank, row.variant) for row in solved}
+        assert consistency.TABLE_RUNS[name] == runs
+        named = {row.variant for row in spec.rows if row.method in ("A-FC-CLIP", "A⁺-FC-CLIP")}
+        assert named == ({"list"} if name in consistency.TABLES_OF_NAMED else set())
+        assert {row.method for row in spec.rows if row.variant == "control"} == set(consistency.CONTROLS)
+    assert {name: task.word_bank for name, task in TASKS.items()} == consistency.DEFAULT_BANKS
+    figures = {**consistency.FIGURE_TASKS, **consistency.FIGURE_CHOICES}
+    assert set(figures) <= set(config["figures"]["which"])
+    assert set().union(*figures.values()) <= set(TASKS)
 
 
 def test_a_dataset_knows_its_folder_and_frames(config):

@@ -11,7 +11,7 @@ from taco.staging import bring
 
 def main(snakemake):
     settings = bring.Settings.of(snakemake.params.staging or {})
-    done = bring.stage(snakemake.params.source, settings)
+    done = bring.stage(snakemake.params.source, settings, snakemake.params.datasets)
     Path(snakemake.output[0]).write_text(json.dumps(asdict(done), indent=2) + "\n", encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ import taco.models.clap
 import taco.models.clip
 import taco.models.fcclip
 from taco.miniature import scenes, sounds, vocabulary
-from taco.miniature.training import ARCHITECTURES, WORLD_SEED, TrainingSettings, sample_names
+from taco.miniature.training import ARCHITECTURES, ROOT, WORLD_SEED, TrainingSettings, sample_names
 
 HELD_OUT_SEED = 70_000_000
 """Held-out scenes and sounds come from this seed; neither training nor the suite's data sets use it."""
@@ -39,7 +39,7 @@ def specs(folder: str | Path, settings: TrainingSettings) -> dict[str, dict]:
     folder = Path(folder)
     common = {
         name: {
-            "architecture": ARCHITECTURES[name],
+            "architecture": str(ROOT / ARCHITECTURES[name]),
             "weights": folder / f"{name}.safetensors",
         }
         for name in ARCHITECTURES

@@ -57,6 +57,7 @@ class TrainingSettings:
     checkpoint_every: int = 250
 
 
+ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = {name: f"config/models/miniature_{name}.json" for name in ("clip", "clap", "fcclip")}
 TRAINING_STRIDE = 16
 """CLIP trains at output stride 16 and serves at 8: dilated convolutions give the same features, denser."""
@@ -279,8 +280,8 @@ def train_clip(output: str | Path, settings: TrainingSettings) -> None:
     """Train CLIP on images and captions; writes ``clip.safetensors``."""
     folder = prepare_output(output)
     torch.manual_seed(settings.seed)
-    model = taco.models.clip.build(ARCHITECTURES["clip"], output_stride=TRAINING_STRIDE)
-    tokenizer = taco.models.clip.load_tokenizer(ARCHITECTURES["clip"], folder / "tokenizer")
+    model = taco.models.clip.build(ROOT / ARCHITECTURES["clip"], output_stride=TRAINING_STRIDE)
+    tokenizer = taco.models.clip.load_tokenizer(ROOT / ARCHITECTURES["clip"], folder / "tokenizer")
     pool = [training_scene(i, settings.image_size, 1) for i in tqdm(range(settings.clip_scenes), "scenes")]
     images = np.stack([scenes.render(scene)[0] for scene in tqdm(pool, "images")])
     padding = -settings.image_size % taco.models.clip.PADDING_MULTIPLE
@@ -310,7 +311,7 @@ def train_clap(output: str | Path, settings: TrainingSettings) -> None:
     """
     folder = prepare_output(output)
     torch.manual_seed(settings.seed + 1)
-    model = taco.models.clap.build(ARCHITECTURES["clap"])
+    model = taco.models.clap.build(ROOT / ARCHITECTURES["clap"])
     tokenizer = taco.models.clap.load_tokenizer(folder / "tokenizer")
     easy = settings.clap_sounds // 4
     pool = [
@@ -362,14 +363,14 @@ def train_fcclip(output: str | Path, settings: TrainingSettings) -> None:
     """Train the FC-CLIP head on masks over the frozen CLIP; writes ``fcclip.safetensors``."""
     folder = prepare_output(output)
     spec = {
-        "architecture": ARCHITECTURES["clip"],
+        "architecture": str(ROOT / ARCHITECTURES["clip"]),
         "weights": folder / "clip.safetensors",
         "tokenizer": folder / "tokenizer",
         "image_size": settings.image_size,
     }
     clip = taco.models.clip.load(spec)
     torch.manual_seed(settings.seed + 2)
-    head = taco.models.fcclip.build(ARCHITECTURES["fcclip"], clip)
+    head = taco.models.fcclip.build(ROOT / ARCHITECTURES["fcclip"], clip)
     classes = vocabulary.SOUNDING + vocabulary.SILENT
     texts = F.normalize(
         clip.encode_text([vocabulary.IMAGE_PROMPT.format(label=name) for name in classes]),

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-FOLDER = Path("config/models")
+FOLDER = Path(__file__).resolve().parents[2] / "config/models"
 RANGE = re.compile(r"\{(\d+)-(\d+)\}")
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from taco.models import keys
 from taco.runtime import file_digest
 
-LOCK = Path("config/weights.lock.yaml")
+LOCK = Path(__file__).resolve().parents[2] / "config/weights.lock.yaml"
 """Digests that staging recorded, by source and file name; a file that is not listed is not verified."""
 
 STAGING = (
@@ -139,7 +139,10 @@ def _locked(path: str | Path, lock: str | Path | None = None) -> list[str]:
     """Digests that the lock file has for a file's name."""
     lock = Path(lock or LOCK)
     if not lock.is_file():
-        return []
+        raise WeightsError(
+            f"{lock}: expected the lock file with the digests of weight files, found none. Restore it from git; without it "
+            f"nobody can tell whether {path} is the right one."
+        )
     sources, name = (yaml.safe_load(lock.read_text()) or {}).values(), Path(path).name
     return [source["files"][name]["sha256"] for source in sources if name in source.get("files", {})]
 

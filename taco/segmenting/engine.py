@@ -68,7 +68,7 @@ def load(
     SegmentError, taco.suites.ConfigError, taco.models.weights.WeightsError, taco.runtime.DeviceError
         Each says what to do.
     """
-    config = located(configuration(suite, configfile))
+    config = configuration(suite, configfile)
     chosen = runtime.setup(device, threads or len(os.sched_getaffinity(0)))
     models = features.load_models(config["models"], chosen)
     names = lexicon.bank(config, words)
@@ -82,23 +82,6 @@ def configuration(suite: str, overlays: str | Path | Sequence[str | Path] | None
     if suite not in SUITES:
         raise SegmentError(f"suite: expected {' or '.join(SUITES)}, found {suite!r}. Or give a configfile.")
     return suites.read(SUITES[suite])
-
-
-def located(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with the models' and the general bank's files found from any folder.
-
-    A relative path counts from where the program runs, as in the workflow, and if nothing is there from the project's folder.
-    """
-
-    def find(path: Any) -> Any:
-        here = isinstance(path, str) and not Path(path).exists() and (suites.ROOT / path).exists()
-        return str(suites.ROOT / path) if here else path
-
-    models = {
-        name: {key: find(value) for key, value in spec.items()} for name, spec in config["models"].items()
-    }
-    general = {**config["banks"]["general"], "source": find(config["banks"]["general"]["source"])}
-    return {**config, "models": models, "banks": {**config["banks"], "general": general}}
 
 
 class Segmenter:

@@ -25,6 +25,7 @@ from taco.staging.sources import (
     Source,
     StagingError,
     lock_path,
+    needed,
     read_catalogue,
 )
 
@@ -81,7 +82,7 @@ class Staged:
     remark: str = ""
 
 
-def stage(name: str, settings: Settings) -> Staged:
+def stage(name: str, settings: Settings, datasets: Iterable[Mapping[str, Any]] = ()) -> Staged:
     """Bring a source.
 
     Parameters
@@ -89,13 +90,15 @@ def stage(name: str, settings: Settings) -> Staged:
     name : str
         Its name in the catalogue.
     settings : Settings
+    datasets : iterable of mapping
+        The options of those that are to be read: of a source that holds several, only their parts must be there.
 
     Raises
     ------
     StagingError
         One of its kinds; the message names the place, what was expected, what was found, what to do.
     """
-    source = read_catalogue(settings.catalogue)[name]
+    source = needed(read_catalogue(settings.catalogue)[name], datasets)
     lock = Lock.read(lock_path(settings.catalogue, source.lock))
     require_terms(source, settings.accepted_terms)
     source.place.parent.mkdir(parents=True, exist_ok=True)

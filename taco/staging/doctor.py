@@ -1,5 +1,6 @@
 """Say in one table whether a suite can run: what is present, missing, corrupt or unlicensed, and what to do."""
 
+import os
 import platform
 import shutil
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ from taco.staging.sources import (
     Source,
     StagingError,
     lock_path,
+    needed,
     read_catalogue,
     source_of,
 )
@@ -89,37 +91,50 @@ def examine(config: Mapping[str, Any], *, quick: bool = False) -> list[Finding]:
     settings = bring.Settings.of(config.get("staging") or {})
     catalogue = read_catalogue(settings.catalogue)
     findings = []
-    for place, (keys, reader) in needs(config).items():
-        source = source_of(catalogue, place, reader)
-        findings.append(_finding(", ".join(keys), Path(place), reader, source, settings, quick))
-        if reader == "ade" and findings[-1].status == PRESENT:
+    for place, (keys, datasets) in needs(config).items():
+        source = source_of(catalogue, place, next((options["reader"] for options in datasets), None))
+        source = source and needed(source, datasets)
+        findings.append(_finding(", ".join(keys), Path(place), source, settings, quick))
+        if "ade" in [options["reader"] for options in datasets] and findings[-1].status == PRESENT:
             findings += _sounds(", ".join(keys), Path(place), catalogue)
     return findings + _backend(config)
 
 
-def needs(config: Mapping[str, Any]) -> dict[str, tuple[list[str], str | None]]:
-    """Every path on disk that a configuration names and the workflow does not make: path → (keys, reader or None)."""
-    named: list[tuple[str, str, str | None]] = []
+def needs(config: Mapping[str, Any]) -> dict[str, tuple[list[str], list[dict[str, Any]]]]:
+    """Every path on disk that a configuration names and the workflow does not make: path → (keys, datasets read there)."""
+    named: list[tuple[str, str, list[dict[str, Any]]]] = []
     for name in suites.used_datasets(config):
         dataset = suites.dataset(config, name)
         if not dataset["generated"]:
-            named.append((f"datasets.{name}", dataset["root"], dataset["reader"]))
+            named.append((f"datasets.{name}", dataset["root"], [dataset]))
     for name, model in config["models"].items():
         named += [
-            (f"models.{name}.{key}", model[key], None) for key in ("weights", "tokenizer") if model.get(key)
+            (f"models.{name}.{key}", model[key], []) for key in ("weights", "tokenizer") if model.get(key)
         ]
         if model["architecture"].endswith(".json"):
-            named.append((f"models.{name}.architecture", model["architecture"], None))
+            named.append((f"models.{name}.architecture", model["architecture"], []))
     for name in config["banks"]:
         bank = suites.bank(config, name)
         if bank["source"] not in ("classes", "pairs") and not bank["generated"]:
-            named.append((f"banks.{name}", bank["source"], None))
-    if config["tables"]["reported"]:
-        named.append(("tables.reported", config["tables"]["reported"], None))
-    paths: dict[str, tuple[list[str], str | None]] = {}
-    for key, path, reader in named:
-        paths.setdefault(path, ([], reader))[0].append(key)
+            named.append((f"banks.{name}", bank["source"], []))
+    named += [
+        (f"tables.{key}", config["tables"][key], [])
+        for key in ("reported", "thresholds")
+        if config["tables"][key]
+    ]
+    paths: dict[str, tuple[list[str], list[dict[str, Any]]]] = {}
+    for key, path, datasets in named:
+        keys, read = paths.setdefault(path, ([], []))
+        keys.append(key)
+        read += datasets
     return paths
+
+
+def datasets_of(config: Mapping[str, Any], source: Source) -> list[dict[str, Any]]:
+    """Options of the datasets that the tasks of a configuration read from a source's place."""
+    datasets = [suites.dataset(config, name) for name in suites.used_datasets(config)]
+    place = os.path.normpath(source.place)
+    return [options for options in datasets if os.path.normpath(options["root"]) == place]
 
 
 def required_sources(config: Mapping[str, Any]) -> list[str]:
@@ -135,9 +150,7 @@ def required_sources(config: Mapping[str, Any]) -> list[str]:
     return [*names, SOUNDS] if listed and SOUNDS in catalogue else names
 
 
-def _finding(
-    need: str, place: Path, reader: str | None, source: Source | None, settings: bring.Settings, quick: bool
-) -> Finding:
+def _finding(need: str, place: Path, source: Source | None, settings: bring.Settings, quick: bool) -> Finding:
     about = {"need": need, "place": str(place)}
     if source is not None:
         about |= {"source": source.name, "licence": source.licence}

@@ -8,14 +8,16 @@ verified ever after.
 import logging
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from taco import suites
 from taco.runtime import atomic_write, file_digest
 from taco.staging.guards import guard
 
@@ -96,7 +98,9 @@ class Source:
     inbox : Path, optional
         Folder into which archives are placed by hand.
     holds : tuple of str
-        Entries that must exist below `place`, for folders.
+        Entries that must exist below `place`, for folders. ``{key}`` stands for a dataset's option, see `needed`.
+    read_by : mapping
+        Reader to those of `holds` that it reads, where it does not read all.
     readers : tuple of str
         Readers of datasets that it serves.
     optional : bool
@@ -119,6 +123,7 @@ class Source:
     archive: str | None = None
     inbox: Path | None = None
     holds: tuple[str, ...] = ()
+    read_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     readers: tuple[str, ...] = ()
     optional: bool = False
     size: int = 0
@@ -138,6 +143,32 @@ class Source:
     def is_folder(self) -> bool:
         """Whether `place` is a folder."""
         return bool(self.files or self.archive or self.inbox or self.holds)
+
+
+def needed(source: Source, datasets: Iterable[Mapping[str, Any]]) -> Source:
+    """The source with only those entries that datasets read, each once.
+
+    Parameters
+    ----------
+    source : Source
+    datasets : iterable of mapping
+        Options, as in the configuration, of the datasets that are read from it. Where there are none, all entries are
+        needed but those that depend on a dataset's options.
+    """
+    found: dict[str, None] = {}
+    for options in datasets:
+        for entry in source.read_by.get(options["reader"], source.holds):
+            found |= dict.fromkeys(_filled(entry, options))
+    return replace(source, holds=tuple(found or (entry for entry in source.holds if "{" not in entry)))
+
+
+def _filled(entry: str, options: Mapping[str, Any]) -> list[str]:
+    """An entry with an option's value for its ``{key}``, for each value of a list."""
+    key = re.search(r"{(\w+)}", entry)
+    if key is None:
+        return [entry]
+    values = options[key[1]]
+    return [entry.replace(key[0], value) for value in ([values] if isinstance(values, str) else values)]
 
 
 SOUNDS = "vggsound"
@@ -188,17 +219,22 @@ def _source(path: str, name: str, entry: Mapping[str, Any]) -> Source:
             f"{path}: {name}: expected the keys title, lock (weights or datasets), place, licence and perhaps "
             f"{', '.join(sorted(_KEYS))}; found unknown keys {unknown}, missing keys {missing}. Correct the entry."
         )
+    held = entry.get("holds", ())
+    read_by = (
+        {reader: tuple(entries) for reader, entries in held.items()} if isinstance(held, Mapping) else {}
+    )
     return Source(
         name=name,
         title=entry["title"],
         lock=entry["lock"],
-        place=Path(entry["place"]),
+        place=Path(suites.located(entry["place"])),
         licence=entry["licence"],
         origins=tuple(_origin(path, name, origin) for origin in entry.get("from", ())),
         files=tuple(entry.get("files", ())),
         archive=entry.get("archive"),
         inbox=Path(entry["inbox"]) if "inbox" in entry else None,
-        holds=tuple(entry.get("holds", ())),
+        holds=tuple(chain(*read_by.values())) if read_by else tuple(held),
+        read_by=read_by,
         readers=tuple(entry.get("readers", ())),
         optional=bool(entry.get("optional", False)),
         size=round(entry.get("gigabytes", 0) * GIGA),

@@ -1,21 +1,15 @@
 """How much disk a suite's features and proposals will take, from its configuration alone; nothing is loaded."""
 
-import importlib.util
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taco import suites
+from taco import sizes, suites
 
 # What compression leaves of each part, measured on full-size samples (`taco bench caches`) and rounded up.
 KEPT = {"float16": 0.65, "uint8": 0.55, "none": 0.0, "embeddings": 0.9, "tokens": 0.6}
 FRAMES_OF_A_CLIP = {"s4": 5, "ms3": 5, "avss": 10, "ade": 1}
-PADDING_MULTIPLE = 32
-HEADS_SCALE = (
-    4  # a ConvNeXt's and an HTS-AT's first stage, and the masks, lie at a quarter of the input's resolution
-)
 
 
 def estimate(config: Mapping[str, Any], proposals: str | None = None) -> dict[str, int]:
@@ -34,9 +28,9 @@ def estimate(config: Mapping[str, Any], proposals: str | None = None) -> dict[st
     """
     kind = proposals or config["features"]["proposals"]
     counts = {name: sample_count(config, name) for name in suites.used_datasets(config)}
-    sizes = sample_bytes(config)
+    raw = sample_bytes(config)
     parts = [kind, "tokens"] + (["embeddings"] if kind != "none" else [])
-    one = sum(sizes[part] * KEPT[part] for part in parts)
+    one = sum(raw[part] * KEPT[part] for part in parts)
     return {name: round(count * one) for name, count in counts.items() if count is not None}
 
 
@@ -58,21 +52,19 @@ def sample_bytes(config: Mapping[str, Any]) -> dict[str, int]:
 
     The tokens' grid is the padded image's, which is the larger of the two preparations.
     """
-    clip, sound = config["models"]["clip"], _json(config["models"]["clap"]["architecture"])
-    queries = _json(config["models"]["fcclip"]["architecture"])["num_queries"]
-    tower = _clip_sizes(clip["architecture"])
-    side = -(-clip["image_size"] // PADDING_MULTIPLE) * PADDING_MULTIPLE
-    width, stride = tower["embed_dim"], tower.get("backbone", {}).get("output_stride", 32)
-    halvings = len(sound["audio"]["depths"]) - 1
-    audio_tokens = (sound["audio"]["spec_size"] // (HEADS_SCALE << halvings)) ** 2
-    pixels = queries * (side // HEADS_SCALE) ** 2
-    tokens = (side // stride) ** 2 * width + audio_tokens * (sound["audio"]["embed_dim"] << halvings)
+    models = config["models"]
+    clip, clap = models["clip"], sizes.read(models["clap"]["architecture"])
+    queries = sizes.read(models["fcclip"]["architecture"])["num_queries"]
+    width = sizes.clip(clip["architecture"])["embed_dim"]
+    channels = clap["audio"]["embed_dim"] << (len(clap["audio"]["depths"]) - 1)
+    pixels = queries * (sizes.side(clip) // sizes.PATCH) ** 2
+    tokens = sizes.image_tokens(clip, "fcclip") * width + sizes.audio_tokens(models["clap"]) * channels
     return {
         "float16": 2 * pixels,
         "uint8": pixels,
         "none": 0,
         "embeddings": 4 * 2 * queries * width,
-        "tokens": 2 * tokens + 4 * sound["projection"],
+        "tokens": 2 * tokens + 4 * clap["projection"],
     }
 
 
@@ -88,15 +80,3 @@ def free(config: Mapping[str, Any]) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def _clip_sizes(architecture: str) -> dict[str, Any]:
-    """Sizes of a CLIP: those of a JSON file, or of the file that open_clip (not imported here) has for a name."""
-    if architecture.endswith(".json"):
-        return _json(architecture)
-    library = importlib.util.find_spec("open_clip").submodule_search_locations[0]
-    return _json(Path(library, "model_configs", f"{architecture}.json"))
-
-
-def _json(path: str | Path) -> dict[str, Any]:
-    return json.loads(Path(path).read_text(encoding="utf-8"))

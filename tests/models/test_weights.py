@@ -27,7 +27,8 @@ def expected():
 @pytest.fixture(autouse=True)
 def no_lock(monkeypatch, tmp_path):
     """Tests do not depend on the project's own lock file."""
-    monkeypatch.setattr(weights, "LOCK", tmp_path / "none.yaml")
+    (tmp_path / "no.lock.yaml").touch()
+    monkeypatch.setattr(weights, "LOCK", tmp_path / "no.lock.yaml")
 
 
 def same(found, expected):
@@ -128,6 +129,19 @@ def test_files_are_not_executed(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="not a readable weight file"):
         read_state(tmp_path / "weights.pth")
     assert not (tmp_path / "harmed").exists()
+
+
+def test_without_its_lock_file_nothing_is_verified_in_silence(tmp_path, expected, monkeypatch):
+    save_file(expected, tmp_path / "weights.safetensors")
+    monkeypatch.setattr(weights, "LOCK", tmp_path / "gone.lock.yaml")
+    with pytest.raises(WeightsError, match="gone.lock.yaml: expected the lock file .* Restore it from git"):
+        load_weights(tmp_path / "weights.safetensors", expected)
+
+
+def test_the_projects_lock_file_is_found_from_any_folder(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert weights.LOCK.is_file() and keys.FOLDER.is_dir()
 
 
 def test_digests_are_verified_where_they_are_listed(tmp_path, expected, monkeypatch):

@@ -237,7 +237,7 @@ def test_seeds_must_differ(model):
 
 def test_files_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = engine.located(suites.read())
+    config = engine.configuration("miniature", None)
     assert all(Path(spec["weights"]).is_file() for spec in config["models"].values())
 
 
