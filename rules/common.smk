@@ -19,7 +19,11 @@ from taco.cache import receipts
 try:
     suites.prepare(config)
     # Other targets than the whole may well do without runs that tables show.
-    if workflow.dag_settings and not workflow.dag_settings.target_jobs and set(workflow.dag_settings.targets) <= {"all"}:
+    if (
+        workflow.dag_settings
+        and not workflow.dag_settings.target_jobs
+        and set(workflow.dag_settings.targets) <= {"all"}
+    ):
         suites.check_shown(config)
     runtime.check_writable(f"results/{config['suite']}")
 except (suites.ConfigError, runtime.OutputError) as error:

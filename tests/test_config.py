@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taco import consistency, suites
+from taco import suites
 from taco.metrics.tasks import TASKS
+from taco.suites import consistency
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = ROOT / "config/schemas/config.schema.yaml"

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taco import sizes, suites
+from taco import suites
+from taco.suites import sizes
 
 # What compression leaves of each part, measured on full-size samples (`taco bench caches`) and rounded up.
 KEPT = {"float16": 0.65, "uint8": 0.55, "none": 0.0, "embeddings": 0.9, "tokens": 0.6}

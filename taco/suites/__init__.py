@@ -1,4 +1,5 @@
-"""What a suite consists of, read from its configuration: datasets, banks, variants, tasks, runs.
+"""What a suite consists of. Takes configuration files; gives them merged and checked, and what they say of datasets, banks,
+variants, tasks and runs. `schema` checks single keys, `consistency` those that must fit together, by the models' `sizes`.
 
 The only place that knows how the configuration hangs together. There is no code path by suite: where two
 suites differ, a key differs.
@@ -10,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from taco import consistency, schema
+from taco.suites import consistency, schema
 
 Config = Mapping[str, Any]
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "config/schemas/config.schema.yaml"
 
 TASK_NAMES = ("s4", "ms3", "ade_sp", "avss", "ade_sp_semantic")

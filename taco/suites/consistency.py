@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from taco import sizes
+from taco.suites import sizes
 
 Config = Mapping[str, Any]
 Solved = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -148,7 +148,7 @@ def _clips(config: Config, solved: Solved) -> Iterator[str]:
 
 
 def _solving(config: Config, solved: Solved) -> Iterator[str]:
-    """Settings of the solver that do not go with each other, or with the device."""
+    """Settings of the solver that do not go with each other."""
     for settings in (run["solver"] for runs in solved.values() for run in runs):
         if list(settings["halve_at"]) != sorted(set(settings["halve_at"])):
             yield f"solver.halve_at: steps must ascend, found {settings['halve_at']}"
@@ -157,8 +157,6 @@ def _solving(config: Config, solved: Solved) -> Iterator[str]:
                 f"solver.learning_rate: the squared norm needs one of its own, as {DIVERGES_SQUARED} diverges, found "
                 f"{settings['learning_rate']}: try 1.0e-4"
             )
-        if settings.get("fused") and config["device"] == "cpu":
-            yield "solver.fused: needs a GPU, and device is cpu: set fused to false"
 
 
 def _components(config: Config, solved: Solved) -> Iterator[str]:
