@@ -98,9 +98,13 @@ def segment(
     from taco.segmenting import asking
 
     questions = asking.questions(inputs)
+    runtime.check_writable(output)
+    alone = questions[0].name is None
+    if alone:  # of many, one that fails does not stop the rest
+        asking.check(questions[0])
     model = load(suite, configfile, words, device, threads)
     options = {"seeds": seeds or None, "segmenter": not no_segmenter, "fps": fps}
-    if len(questions) == 1 and questions[0].name is None:
+    if alone:
         record = asking.answer(questions[0], model, output, **options)
         told, failed = asking.describe(record), 0
     else:
@@ -132,9 +136,10 @@ def explain(
 ) -> None:
     """Show why: one page with all factors over image and sound, their words, and which was chosen by what margin."""
     from taco import runtime
-    from taco.segmenting import explaining
+    from taco.segmenting import asking, explaining
 
     runtime.check_writable(output.parent)
+    asking.check(asking.Question(image, sound))
     model = load(suite, configfile, words, device, threads)
     answer = model.segment(image, sound, seeds=seeds or None)
     explaining.write(answer, output, image.name, sound.name)

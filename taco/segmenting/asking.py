@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from taco import runtime, suites
+from taco.data import video
 from taco.data.photos import PHOTO_ENDINGS
+from taco.data.problems import require_file
 from taco.data.recordings import SOUND_ENDINGS
 from taco.data.video import VIDEO_ENDINGS
 from taco.progress import progress
@@ -131,6 +133,15 @@ def _of_table(path: Path) -> list[Question]:
     return asked
 
 
+def check(question: Question) -> None:
+    """Raise `MediaError` for a file that is not there, or a video without picture or sound; reads next to nothing."""
+    if question.sound is None:
+        video.check(question.image)
+        return
+    require_file(question.image, "an image", "Correct the path.")
+    require_file(question.sound, "a sound", "Correct the path.")
+
+
 # ------------------------------------------------------------------------------------ answers
 
 
@@ -146,6 +157,7 @@ def answer(
 ) -> dict[str, Any]:
     """Answer one question into a folder; returns what ``result.json`` holds."""
     runtime.check_writable(folder)
+    check(question)
     if question.sound is None:
         fps = fps or model.config["segment"]["fps"]
         frames = model.segment_video(question.image, fps=fps, seeds=seeds, segmenter=segmenter)

@@ -12,6 +12,7 @@ from answered import Instant
 from PIL import Image
 from recorded import tone, write_video
 
+from taco.data.problems import MediaError
 from taco.segmenting import asking
 from taco.segmenting.asking import Question
 from taco.segmenting.words import SegmentError
@@ -161,3 +162,10 @@ def test_a_video_is_written_with_frames_film_and_sound(folder):
 
     assert len(list(video.frames(out / "overlay.mp4", 1))) == 2
     assert "1 of 2 frames" in asking.describe(record)
+
+
+def test_a_video_without_a_sound_is_refused_before_anything_is_written(tmp_path):
+    write_video(tmp_path / "a.mp4", [np.full((32, 32, 3), 80, dtype=np.uint8)], [0])
+    with pytest.raises(MediaError, match="without a sound track"):
+        asking.answer(Question(tmp_path / "a.mp4", None), Instant(), tmp_path / "out", **OPTIONS)
+    assert not (tmp_path / "out").exists()
