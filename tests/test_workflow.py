@@ -100,7 +100,9 @@ def planned(folder, *arguments):
 
 def asked_memory(output):
     """(rule, MB) of every job that Snakemake announces."""
-    blocks = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: .*\bmem_mb=(\d+)", output, re.MULTILINE)
+    blocks = re.findall(
+        r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    resources: .*\bmem_mb=(\d+)", output, re.MULTILINE
+    )
     return [(rule, int(memory)) for rule, memory in blocks]
 
 
