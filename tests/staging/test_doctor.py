@@ -67,7 +67,7 @@ def config(tmp_path, monkeypatch):
         "clip": {"files": {"clip.bin": {"sha256": hashlib.sha256(WEIGHT).hexdigest(), "bytes": len(WEIGHT)}}}
     }
     Path("config/weights.lock.yaml").write_text(yaml.safe_dump(known))
-    dataset = {"generated": False, "reader": "ade", "root": "data/ade"}
+    dataset = {"generated": False, "reader": "ade", "root": "data/ade", "shards": 1}
     return {
         "suite": "small",
         "split": "test",
