@@ -73,6 +73,7 @@ def config(tmp_path, monkeypatch):
         "split": "test",
         "world": {"frame_seconds": 1.0},
         "staging": {"catalogue": "config/sources.yaml", "data_root": None, "accepted_terms": []},
+        "limit": None,
         "datasets": {
             "ade": dataset,
             "s4": dataset | {"reader": "s4", "root": "data/avsbench"},
