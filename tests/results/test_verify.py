@@ -201,9 +201,9 @@ def test_weight_files_are_told_by_lock_and_list(tmp_path, monkeypatch):
     holds, finding = weights.examine_digest(path)
     assert holds is False and finding.endswith("…")
     monkeypatch.setattr(weights, "LOCK", tmp_path / "none.yaml")
-    with pytest.raises(weights.WeightsError, match=r"lock"):
+    with pytest.raises(weights.WeightsError, match="digests"):
         weights.examine_digest(path)
-    with pytest.raises(weights.WeightsError, match=r"keys\.yaml lists"):
+    with pytest.raises(weights.WeightsError):
         weights.examine_list(path)
     assert weights.examine_list(tmp_path / "own.pth")[0] is None
 

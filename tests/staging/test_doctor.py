@@ -71,7 +71,10 @@ def config(tmp_path, monkeypatch):
     return {
         "suite": "small",
         "split": "test",
-        "world": {"frame_seconds": 1.0},
+        "world": {
+            "frame_seconds": 1.0,
+            "clips": {"ade": {"test": 1}, "s4": {"test": 1}, "made": {"test": 1}},
+        },
         "staging": {"catalogue": "config/sources.yaml", "data_root": None, "accepted_terms": []},
         "limit": None,
         "datasets": {
