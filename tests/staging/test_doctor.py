@@ -86,7 +86,7 @@ def config(tmp_path, monkeypatch):
         "tasks": {"one": {"dataset": "ade"}, "two": {"dataset": "s4"}, "three": {"dataset": "made"}},
         "models": {"clip": {"weights": "data/clip.bin", "tokenizer": None, "architecture": "a_name"}},
         "banks": {"general": {"source": "data/labels.csv"}, "specific": {"source": "classes"}},
-        "tables": {"reported": None},
+        "tables": {"reported": None, "thresholds": None},
     }
 
 
