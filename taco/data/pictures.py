@@ -15,6 +15,7 @@ from taco.data.problems import MediaError, reason, require_file
 
 DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 COLOUR = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+LOSSY = ("JPEG", "MPO")
 LEAST_DEEP = 1 << 12
 """A 16-bit photo that stays below holds the numbers of 8, 10 or 12 bits: how bright they are meant cannot be told."""
 REMEDY = "Fetch or write this file again."
@@ -26,7 +27,7 @@ def open_image(path: str | Path) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        For a PNG with the bits of a sample in ``info["bits"]``: Pillow scales grey of 2 and 4 bits, and of colours with
+        With its ``format``, and for a PNG with the bits of a sample in ``info["bits"]``: Pillow scales grey of 2 and 4 bits, and of colours with
         16 bits it keeps the upper 8.
 
     Raises
@@ -43,7 +44,9 @@ def open_image(path: str | Path) -> Image.Image:
                     checked.verify()  # the checksums of all chunks, which decoding alone passes over
                 image.info["bits"] = png_bits(path)
             image.load()
-            return image.copy()
+            picture = image.copy()
+            picture.format = image.format
+            return picture
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         raise MediaError(path, expected, f"undecodable data ({reason(error)})", REMEDY) from error
 
@@ -134,7 +137,7 @@ def mask_colours(image: Image.Image, path: str | Path) -> np.ndarray:
     Raises
     ------
     MediaError
-        As `rgb`, and where transparency and colours contradict each other.
+        As `rgb`, and where transparency and colours contradict each other, or a JPEG has smeared them.
     """
     colours = rgb(image, path)
     _require_agreement(image, colours.any(axis=-1), path)
@@ -170,6 +173,9 @@ def first_channel(image: Image.Image, path: str | Path) -> np.ndarray:
 
 
 def _require_agreement(image: Image.Image, coloured: np.ndarray, path: str | Path) -> None:
+    """A mask's transparency must agree with its colours, and these must be those that were drawn."""
+    if image.format in LOSSY:
+        raise MediaError(path, "a mask in a lossless format", f"a {image.format}", "Fetch the mask as a PNG.")
     opacity = alpha(image)
     if opacity is not None and not np.array_equal(coloured, opacity == 255):
         found = f"{np.count_nonzero(opacity < 255)} transparent pixels that contradict the colours"

@@ -102,6 +102,7 @@ def hear(
         There is no sound, it cannot be decoded, or it holds NaN or infinite samples.
     """
     recording = sound if isinstance(sound, Recording) else open_recording(sound)
+    soundfiles.require_rate(recording.rate, recording.name)
     length = math.ceil(recording.length * rate / recording.rate)
     start = max(0, length - window) // 2
     first, last = 0, recording.length

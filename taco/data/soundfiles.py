@@ -98,9 +98,7 @@ def _read(stream: soundfile.SoundFile, path: str | Path) -> np.ndarray:
     if stream.format not in CONTAINERS:
         expected = f"one of the containers {', '.join(CONTAINERS)}"
         raise MediaError(path, expected, stream.format, "Convert it to WAV or FLAC.")
-    if not LOWEST_RATE <= stream.samplerate <= HIGHEST_RATE:
-        expected = f"{LOWEST_RATE} to {HIGHEST_RATE} samples per second"
-        raise MediaError(path, expected, f"a header that says {stream.samplerate}", REMEDY)
+    require_rate(stream.samplerate, path)
     most = min(LONGEST_S * stream.samplerate, MOST_VALUES // stream.channels)
     size = max(1, BLOCK_VALUES // stream.channels)
     blocks, total = [], 0
@@ -113,6 +111,13 @@ def _read(stream: soundfile.SoundFile, path: str | Path) -> np.ndarray:
                 path, f"a clip of at most {limit:.0f} s", "a longer sound", "Cut the clip out of it."
             )
     return np.concatenate(blocks)
+
+
+def require_rate(rate: int, path: str | Path) -> None:
+    """Raise `MediaError` for a rate that no recording has: what is resampled takes memory by it."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        expected = f"{LOWEST_RATE} to {HIGHEST_RATE} samples per second"
+        raise MediaError(path, expected, f"a header that says {rate}", REMEDY)
 
 
 def _open(path: str | Path) -> soundfile.SoundFile:

@@ -12,6 +12,7 @@ import trees
 from PIL import Image
 
 from taco.data import manifest, soundfiles
+from taco.data.datasets import common
 from taco.data.problems import ManifestError, Problem
 from taco.runtime import OutputError
 
@@ -275,6 +276,37 @@ def test_empty_truth_is_legal_for_one_sample_and_not_for_all(tmp_path, reader):
     (problem,) = problems_of(frame, dataset)
     assert problem.expected == "truth with foreground in one sample at least"
     assert problem.found == f"none in all {len(frame)} masks"
+
+
+def test_class_numbers_in_place_of_colours_are_found_where_they_are_the_rule(tmp_path):
+    dataset = trees.avss(tmp_path) | {"unknown_colours": "background"}
+    frame = manifest.build(dataset)
+    numbers = [Path(path).parents[1] / "labels_semantic" / Path(path).name for path in frame["mask"]]
+    shutil.copy(numbers[0], frame["mask"][0])
+    assert manifest.check(frame, dataset)["kinds"][common.CLASS_NUMBERS] == 1
+    for number, path in zip(numbers[1:-2], frame["mask"][1:-2], strict=True):
+        shutil.copy(number, path)
+    (problem,) = problems_of(frame, dataset)
+    assert problem.found == f"18 of 20 with {common.CLASS_NUMBERS}"
+
+
+def test_a_prompted_class_without_any_truth_is_named(tmp_path, caplog):
+    dataset = trees.ade(tmp_path)
+    frame = manifest.build(dataset)
+    trees.ade_image(np.full((32, 24), 7)).save(frame["mask"][1])
+    manifest.check(frame, dataset)
+    assert "none of the 1 samples of 'piano' has truth: the class scores 0" in caplog.text
+    assert "'dog'" not in caplog.text
+
+
+@pytest.mark.parametrize("reader", sorted(trees.WRITERS))
+def test_masks_that_jpeg_has_smeared_are_found(tmp_path, reader):
+    dataset = trees.WRITERS[reader](tmp_path) | {"unknown_colours": "background"}
+    frame = manifest.build(dataset)
+    path = frame["mask"][0]
+    Image.open(path).convert("RGB").save(path, "JPEG")
+    (problem,) = problems_of(frame, dataset)
+    assert problem.file == path and problem.expected == "a mask in a lossless format"
 
 
 def test_an_error_of_any_type_in_a_decoder_leaves_the_rest_to_be_checked(frame, dataset, monkeypatch):

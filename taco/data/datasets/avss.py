@@ -182,7 +182,9 @@ def inspect_mask(sample: Mapping, dataset: Mapping, image_size: tuple[int, int] 
     file = common.mask_path(sample)
     classes, strange = _read_classes(file, len(class_names(dataset)))
     problems = common.size_problem(classes, image_size, file) + _colour_problems(file, strange, dataset)
-    return common.Inspection(problems, not classes.any(), pixels={STRANGE: sum(strange.values())})
+    grey = strange and all(colour[1:3] == colour[3:5] == colour[5:] for colour in strange)
+    kind = common.CLASS_NUMBERS if grey and not classes.any() else ""
+    return common.Inspection(problems, not classes.any(), kind, {STRANGE: sum(strange.values())})
 
 
 def _read_classes(file: str, n_classes: int) -> tuple[np.ndarray, Counter]:

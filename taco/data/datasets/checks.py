@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from taco.data.datasets.common import Inspection
+from taco.data.datasets.common import CLASS_NUMBERS, Inspection
 from taco.data.media import decode_sound
 from taco.data.pictures import alpha, open_image, rgb
 from taco.data.problems import ManifestError, MediaError, Problem
@@ -51,25 +51,51 @@ def file_problems(
         )
         problems = [size for size in sizes.values() if isinstance(size, Problem)]
         problems += [problem for found in wrong_sounds for problem in found]
-        empty, kinds, pixels = 0, Counter(), Counter()
-        for found in masks:
-            problems += found.problems
-            empty += found.empty
-            kinds[found.kind] += 1
-            pixels.update(found.pixels)
-    problems += _absent_truth(frame, dataset)
-    if masked and empty == len(masked):  # legal for one, not for all
-        remedy = "Place the truth of this dataset; with `limit`, take more clips."
-        found = f"none in all {empty} masks"
-        problems.append(
-            Problem(str(dataset["root"]), "truth with foreground in one sample at least", found, remedy)
-        )
+        inspected = list(masks)
+        problems += [problem for found in inspected for problem in found.problems]
+    problems += _absent_truth(frame, dataset) + _useless_truth(inspected, str(dataset["root"]))
     see_through = sum(transparent for _, transparent in looked)
     if see_through:
         log.warning("%s: %d images have transparent pixels, whose stored colours are read", name, see_through)
-    record = {"masks": len(masked), "empty": empty, "kinds": dict(kinds), "pixels": dict(pixels)}
+    record = _record(inspected)
     _report(name, record)
+    _report_classes(name, masked, inspected)
     return list(dict.fromkeys(problems)), record
+
+
+def _record(inspected: list[Inspection]) -> dict:
+    pixels = Counter()
+    for found in inspected:
+        pixels.update(found.pixels)
+    empty, kinds = sum(found.empty for found in inspected), Counter(found.kind for found in inspected)
+    return {"masks": len(inspected), "empty": empty, "kinds": dict(kinds), "pixels": dict(pixels)}
+
+
+def _useless_truth(inspected: list[Inspection], root: str) -> list[Problem]:
+    """What is legal for one mask and not for all: no foreground, class numbers where colours are read."""
+    problems = []
+    empty = sum(found.empty for found in inspected)
+    if inspected and empty == len(inspected):
+        remedy = "Place the truth of this dataset; with `limit`, take more clips."
+        expected = "truth with foreground in one sample at least"
+        problems.append(Problem(root, expected, f"none in all {empty} masks", remedy))
+    numbers = sum(found.kind == CLASS_NUMBERS for found in inspected)
+    if 2 * numbers > len(inspected):
+        expected, remedy = "masks in the colours of the classes", "Place the coloured masks (labels_rgb)."
+        problems.append(
+            Problem(root, expected, f"{numbers} of {len(inspected)} with {CLASS_NUMBERS}", remedy)
+        )
+    return problems
+
+
+def _report_classes(name: str, masked: list[dict], inspected: list[Inspection]) -> None:
+    """Name the prompted classes of which no sample has truth: their scores are 0 whatever is predicted."""
+    counts = Counter(", ".join(sample["classes"]) for sample in masked if sample["class_id"] >= 0)
+    for sample, found in zip(masked, inspected, strict=True):
+        if sample["class_id"] >= 0 and not found.empty:
+            counts.pop(", ".join(sample["classes"]), None)
+    for label, count in counts.items():
+        log.warning("%s: none of the %d samples of %r has truth: the class scores 0", name, count, label)
 
 
 def _report(name: str, record: Mapping) -> None:

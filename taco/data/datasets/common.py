@@ -11,6 +11,9 @@ import numpy as np
 
 from taco.data.problems import MediaError, Problem
 
+CLASS_NUMBERS = "grey values, none of them a class's colour: class numbers, it seems"
+"""Kind of a mask in which colours were expected."""
+
 
 class Inspection(NamedTuple):
     """What a reader finds in one mask file.
