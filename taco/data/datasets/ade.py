@@ -49,13 +49,7 @@ def read_rows(dataset: Mapping, require_files: bool) -> tuple[list[dict], list[P
             raise ManifestError(str(dataset.get("name", "ade")), problems + absent)
     table, repeated = tables.without_repeats(_with_sample_ids(table), "sample_id", "sample", root / CSV)
     problems += repeated
-    rows = []
-    for record in table.to_dict("records"):
-        try:
-            rows.append(_row(record, root))
-        except ValueError as error:
-            problems.append(common.unsafe_path(root / CSV, record[tables.LINE], error))
-    return rows, problems
+    return [_row(record, root) for record in table.to_dict("records")], problems
 
 
 def _with_sample_ids(table: pd.DataFrame) -> pd.DataFrame:
@@ -111,7 +105,7 @@ def counted_rows(dataset: Mapping, report: bool = False) -> tuple[pd.DataFrame, 
     pandas.DataFrame
         The CSV's columns, `ade_class_id` as numbers, and `sound`, the name of the file in `audio`.
     list of Problem
-        Rows with a sound whose class id is no number that an annotation can hold, and those without an image.
+        Rows with a sound whose class id is no number that an annotation can hold, or whose paths leave the dataset.
 
     Raises
     ------
@@ -135,8 +129,13 @@ def counted_rows(dataset: Mapping, report: bool = False) -> tuple[pd.DataFrame, 
     kept = kept.assign(
         ade_class_id=ids[kept.index].astype("int64"), sound=kept["vggsound_file"].str.rsplit("/", n=1).str[-1]
     )
-    problems += tables.blank_cells(kept, ["image_location", "sound"], source)
-    return kept[(kept["image_location"] != "") & (kept["sound"] != "")], problems
+    unsafe = {}
+    for index, location, sound, line in kept[["image_location", "sound", tables.LINE]].itertuples():
+        try:
+            common.inside("", location, sound)
+        except ValueError as error:
+            unsafe[index] = common.unsafe_path(source, line, error)
+    return kept.drop(index=list(unsafe)), problems + list(unsafe.values())
 
 
 def listed_sounds(root: Path) -> list[str]:

@@ -77,6 +77,7 @@ def read_table(
             names.pop()
         places, missing = _places(names, required)
         rows = rows[1:]
+        remedy = "Save it as a CSV with commas." if len(names) == 1 else remedy
     else:
         names = list(required)
         places, missing = {key: place for place, key in enumerate(required)}, ""

@@ -155,6 +155,27 @@ def test_ade_refuses_the_grey_edition(tmp_path, mode):
     assert problem.file == frame["mask"][1] and "the edition of 150 classes" in problem.found
 
 
+@pytest.mark.parametrize(
+    ("location", "sound"),
+    [
+        ("..", "s.wav"),
+        ("/a.jpg", "s.wav"),
+        ("", "s.wav"),
+        ("a.jpg", "v/"),
+        ("a.jpg", "v\\s.wav"),
+        ("a.jpg", ".."),
+    ],
+)
+def test_rows_that_leave_the_folder_are_refused_by_the_run_and_by_staging(tmp_path, location, sound):
+    dataset = trees.ade(tmp_path)
+    trees.add_rows(tmp_path / trees.ADE_CSV, f"{location},{sound},41,dog")
+    for read in (lambda: manifest.build(dataset), lambda: ade.listed_sounds(tmp_path)):
+        with pytest.raises(ManifestError) as caught:
+            read()
+        (problem,) = caught.value.problems
+        assert "no path inside the dataset" in problem.found and "(line 5)" in problem.found
+
+
 def test_what_the_run_and_the_staging_of_ade_need_is_one_list(tmp_path):
     dataset = trees.ade(tmp_path)
     path = tmp_path / trees.ADE_CSV

@@ -81,6 +81,16 @@ def test_rows_that_do_not_fit_are_named_by_line(tmp_path, reader, fault):
     assert problem.file == str(path) and found in problem.found
 
 
+@pytest.mark.parametrize("comma", [";", "\t"])
+def test_tables_without_commas_are_refused(tmp_path, comma):
+    dataset = trees.s4(tmp_path)
+    change(tmp_path / CSVS["s4"], lambda _, line: line.replace(",", comma))
+    with pytest.raises(
+        ManifestError, match=r"missing: name, category, split\)\. Save it as a CSV with commas"
+    ):
+        trees.rows(dataset)
+
+
 @pytest.mark.parametrize("reader", ["s4", "ms3", "avss"])
 def test_a_row_without_a_split_is_an_error(tmp_path, reader):
     dataset = trees.WRITERS[reader](tmp_path)
