@@ -13,7 +13,7 @@ if Path(sys.executable).exists():
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from taco import runtime, suites
+from taco import entries, runtime, suites
 from taco.cache import receipts
 
 try:
@@ -97,8 +97,9 @@ def digest(script):
 
 
 def settings(*keys):
-    """The parts of the configuration that a stage depends on, as a parameter of its rule."""
-    return {key: config[key] for key in keys}
+    """The parts of the configuration that a stage depends on, with digests of the files of one's own that they name."""
+    own = suites.own_code(config, keys)
+    return {key: config[key] for key in keys} | ({"own_code": own} if own else {})
 
 
 def weights(*models):
@@ -142,12 +143,6 @@ environment_files = {"taco": "../envs/taco.yaml"} | {
     for method in config["methods"].values()
     if method["environment"]
 }
-
-
-def entry_digest(entry):
-    """Digest of a contributed method's file; an edit of it runs the method again. None of a module, which is installed."""
-    file = Path(entry.partition(":")[0])
-    return runtime.file_digest(file) if file.is_file() else None
 
 
 def task_files(wildcards, folder):

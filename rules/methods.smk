@@ -29,10 +29,12 @@ rule contribute:
         code=digest("contribute"),
         dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
         methods=contributed,
-        entries=lambda wildcards: {name: entry_digest(m["entry"]) for name, m in contributed(wildcards).items()},
+        entries=lambda wildcards: entries.digests(m["entry"] for m in contributed(wildcards).values()),
         state=lambda wildcards: receipts.state(
             f"results/{wildcards.suite}/predictions/{wildcards.dataset}/{wildcards.shard}.{wildcards.environment}.json"
         ),
-        settings=settings("seed", "seeds", "models", "evaluation", "device"),
+        size=config["evaluation"]["size"],
+        rate=config["models"]["clap"]["sample_rate"],
+        settings=settings("seed", "seeds", "device"),
     script:
         "../workflow_scripts/contribute.py"

@@ -119,9 +119,9 @@ def export(
     if task not in config["tasks"]:
         raise suites.ConfigError(f"no task {task!r}; known: {', '.join(config['tasks'])}")
     bank = word_bank or config["tasks"][task]["default_bank"]
-    folder = Path("results", config["suite"], "scores", task)
-    shards = suites.shards(config, config["tasks"][task]["dataset"])
-    paths = [folder / f"{shard}.parquet" for shard in shards]
+    paths = [
+        path for path in suites.score_files(config, "rows.parquet") if Path(path).name.startswith(f"{task}.")
+    ]
     count = predictions.export(paths, output, method=method, variant=variant, word_bank=bank, seed=seed)
     typer.echo(f"{count} predictions in {output}")
 

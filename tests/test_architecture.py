@@ -1,6 +1,7 @@
 """One direction: rules → workflow_scripts → taco; who may import what. Read from syntax trees."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -21,14 +22,15 @@ RULES = sorted([ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
 WINGS = {
     "runtime": set(),
     "progress": set(),
-    "suites": set(),
+    "entries": {"runtime"},
+    "suites": {"entries"},
     "conmf": set(),
     "metrics": {"runtime"},
     "cache": {"runtime"},
-    "data": {"runtime", "suites"},
-    "models": {"data", "runtime"},
+    "data": {"entries", "runtime", "suites"},
+    "models": {"data", "entries", "runtime"},
     "results": {"cache", "data", "metrics", "runtime"},
-    "method": {"cache", "conmf", "data", "metrics", "models", "progress", "runtime"},
+    "method": {"cache", "conmf", "data", "entries", "metrics", "models", "progress", "runtime"},
     "staging": {"data", "models", "runtime", "suites"},
     "miniature": {"data", "models"},
     "figures": {"cache", "data", "method", "metrics", "results", "runtime"},
@@ -337,3 +339,31 @@ def test_what_the_page_names_exists(name, link):
         assert name.startswith(f"{module}.")
         name = name.removeprefix(f"{module}.")
     assert name in set(known[path.suffix]())
+
+
+@pytest.mark.parametrize("path", MODULES + SCRIPTS, ids=name_of)
+def test_what_a_module_calls_of_another_exists(path):
+    """Names behind the dot of an imported module; a local name of the same spelling is passed over."""
+    tree = tree_of(path)
+    modules = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "taco":
+            for alias in node.names:
+                if module_path(f"{node.module}.{alias.name}", ROOT):
+                    modules[alias.asname or alias.name] = importlib.import_module(
+                        f"{node.module}.{alias.name}"
+                    )
+    local = {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    local |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id not in local
+        ):
+            module = modules.get(node.value.id)
+            assert module is None or hasattr(module, node.attr), (
+                f"line {node.lineno}: {node.value.id}.{node.attr}"
+            )

@@ -35,11 +35,10 @@ def features_of(cache, sample, labels):
 
 def samples_of(task, frame, inputs, params):
     """The makers of a task's samples, with features or without; a sample is read when its turn comes."""
-    rate = params.settings["models"]["clap"]["sample_rate"]
 
     def make(record, seed):
         features = features_of(inputs[0], record["sample_id"], inputs[1]) if inputs else None
-        return contributed.read_sample(record, task, params.dataset, rate, seed, features)
+        return contributed.read_sample(record, task, params.dataset, params.rate, seed, features)
 
     return [functools.partial(make, record) for record in frame.to_dict("records")]
 
@@ -65,7 +64,7 @@ def predict(name, options, frame, inputs, params, path, basis):
         began = time.perf_counter()
         for task in options["tasks"]:
             samples = samples_of(task, frame, inputs if options["features"] else None, params)
-            answers = contributed.run(method, samples, seeds, settings["evaluation"]["size"], bar.update)
+            answers = contributed.run(method, samples, seeds, params.size, bar.update)
             for index, answer in enumerate(answers):
                 writer.put(task, index, answer)
         seconds = (time.perf_counter() - began) / len(options["tasks"])
@@ -96,7 +95,18 @@ def main(snakemake):
             path = folder / name / f"{wildcards.shard}.h5"
             used = print_of if options["features"] else ""
             rows = frame[["sample_id", "image", "audio", "start"]].astype(str).to_dict("list")
-            basis = runtime.digest([options, params.entries[name], params.code, params.settings, rows, used])
+            basis = runtime.digest(
+                [
+                    options,
+                    params.entries.get(options["entry"]),
+                    params.code,
+                    params.size,
+                    params.rate,
+                    params.settings,
+                    rows,
+                    used,
+                ]
+            )
             files[name,] = path
             if is_right(path, basis):
                 log.info("%s is there and right", name)

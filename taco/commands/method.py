@@ -170,9 +170,7 @@ def miniature_samples(config: Mapping[str, Any], folder: Path, options: Mapping[
     return found
 
 
-def _features(
-    config: Mapping[str, Any], dataset: Mapping[str, Any], frame: Any, classes: tuple[str, ...]
-) -> list:
+def _features(config: Mapping[str, Any], dataset: Mapping[str, Any], frame: Any) -> list:
     """What the suite's frozen models make of the samples."""
     import torch
 
@@ -181,7 +179,6 @@ def _features(
     from taco.method import features as method
 
     classes = datasets.class_names(dataset)
-
     models = method.load_models(config["models"], torch.device("cpu"))
     how = method.Extraction(
         dataset["image_tokens"], config["features"]["audio_crop"], SAMPLES, config["seed"]
@@ -189,7 +186,8 @@ def _features(
     batch = next(reading.batches(frame, dataset["name"], how.preparation(models), SAMPLES))
     with torch.inference_mode():
         _, dense = method.look(batch, models, how)
-        found = method.tokens(dense, batch["wave"], models)
+        tokens = method.image_tokens(dense, models) | method.sounds(batch["wave"], models)
+        found = method.Leaving(tokens).columns()
         labels = [
             model.encode_text([template.format(label=label) for label in classes]).cpu().numpy()
             for model, template in (

@@ -10,20 +10,17 @@ It sees `Sample` and nothing of the truth. Nothing heavy is imported here, so th
 its own.
 """
 
-import importlib
-import importlib.util
 import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import tee
-from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from taco import entries
 from taco.data import datasets, media
 from taco.metrics import min_max
 from taco.metrics.tasks import TASKS
@@ -34,7 +31,7 @@ DETERMINISTIC = -1
 
 
 class MethodError(ValueError):
-    """A contributed method cannot be loaded, or its answer cannot be scored: says which, what was expected and found."""
+    """The answer of a contributed method cannot be scored: says which, what was expected and found."""
 
 
 @dataclass(frozen=True)
@@ -161,29 +158,12 @@ def load(name: str, entry: str, options: Mapping[str, Any], device: str) -> Meth
 
     Raises
     ------
-    MethodError
+    taco.entries.EntryError
     """
-    place, _, function = entry.partition(":")
-    module = _module(name, place)
-    predict = getattr(module, function or "predict", None)
-    if not callable(predict):
-        raise MethodError(f"{name}: expected a function {function or 'predict'!r} in {place}, found none")
-    setup = getattr(module, "setup", None)
+    key = f"methods.{name}.entry"
+    predict = entries.load_function(entry, key, "predict")
+    setup = getattr(entries.load_module(entries.split(entry)[0], key), "setup", None)
     return Method(name, predict, setup(dict(options), device) if setup else None)
-
-
-def _module(name: str, place: str) -> ModuleType:
-    if not place.endswith(".py"):
-        try:
-            return importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise MethodError(f"{name}: expected a module {place!r} or a file, found: {error}") from error
-    if not Path(place).is_file():
-        raise MethodError(f"{name}: expected a file {place}, found none. Correct methods.{name}.entry.")
-    spec = importlib.util.spec_from_file_location(f"taco_method_{name.replace('-', '_')}", place)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def finish(name: str, sample: Sample, answer: Any, size: int) -> np.ndarray:

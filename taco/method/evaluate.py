@@ -15,8 +15,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
+from itertools import chain, groupby
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from taco import entries
 from taco.data.predictions import COLUMN, encode
 from taco.method import controls
 from taco.method.text import Labels
-from taco.metrics import ScorePool, binary_row, semantic_row
+from taco.metrics import OWN, ScorePool, binary_row, semantic_row
 from taco.metrics.tasks import TASKS
 from taco.models import fcclip
 
@@ -55,6 +57,9 @@ class Scoring:
         See `taco.models.fcclip.classify`.
     keep_predictions : {"masks", "maps"}, optional
         Keep every prediction in its row, see `taco.data.predictions`.
+    metrics : mapping
+        Metrics of one's own by name: ``entry`` (see `taco.entries`; its function ``score(scores, truth) -> float`` is given
+        what `taco.metrics` is given) and ``tasks``.
     """
 
     task: str
@@ -66,6 +71,7 @@ class Scoring:
     alpha: float
     beta: float
     keep_predictions: str | None = None
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -139,6 +145,11 @@ class Scorer:
         self.how = how
         self.seconds: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
+        self.own = {
+            name: entries.load_function(one["entry"], f"evaluation.metrics.{name}.entry", "score")
+            for name, one in how.metrics.items()
+            if how.task in one["tasks"]
+        }
         self.names = classes.names
         self.clip_labels = torch.from_numpy(classes.clip).to(device)
         self.clap_labels = F.normalize(torch.from_numpy(classes.clap).to(device), dim=-1)
@@ -175,9 +186,19 @@ class Scorer:
                 "peak": answer.span[1],
                 "clap_label": self.names[clap_label],
                 "clap_confidence": confidence,
+                **{OWN + name: self._own(name, answer, sample) for name in self.own},
                 **self._kept(answer),
             }
             yield answer, row
+
+    def _own(self, name: str, answer: Prediction, sample: Sample) -> float:
+        value = self.own[name](answer.scores, sample.truth)
+        if isinstance(value, bool) or not isinstance(value, Real) or math.isinf(value):
+            raise entries.EntryError(
+                f"evaluation.metrics.{name}: expected a finite number, or NaN for an image without a value, of "
+                f"{answer.method} on {sample.key}; found {value!r}"
+            )
+        return float(value)
 
     def _kept(self, answer: Prediction) -> dict[str, bytes]:
         keep = self.how.keep_predictions
@@ -208,8 +229,14 @@ class Scorer:
         return float(probability), int(index)
 
     def _taco(self, sample: Sample, masks: Tensor) -> Iterator[Prediction]:
-        prompts = torch.cat([run.image_factors for run in sample.runs])
-        k_star = torch.cat([run.k_star for run in sample.runs])
+        # A variant may have another K.
+        for _, runs in groupby(sample.runs, key=lambda run: run.image_factors.shape[1]):
+            yield from self._taco_of(sample, list(runs), masks)
+
+    def _taco_of(self, sample: Sample, runs: Sequence[Run], masks: Tensor) -> Iterator[Prediction]:
+        """TACO's answers for runs of one K, decoded together."""
+        prompts = torch.cat([run.image_factors for run in runs])
+        k_star = torch.cat([run.k_star for run in runs])
         classes = self._classify(sample, prompts)
         chosen = torch.arange(len(prompts), device=prompts.device)
         named = self._nearest_label(prompts[chosen, k_star])
@@ -220,7 +247,7 @@ class Scorer:
             maps = torch.einsum("pq,qhw->phw", classes[chosen, :, k_star], masks)
             regions, spans = stretch(maps), span_of(maps)
         scores = self._finish(regions, named)
-        yield from self._label_runs("TACO", sample.runs, scores, named, spans)
+        yield from self._label_runs("TACO", runs, scores, named, spans)
 
     def _activations_alone(self, sample: Sample) -> Iterator[Prediction]:
         maps = [run.image_activations[torch.arange(len(run.seeds)), :, run.k_star] for run in sample.runs]

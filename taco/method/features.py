@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from taco import entries
 from taco.cache.hdf5 import CacheWriter
 from taco.data import reading
 from taco.models import backends, clap, clip, fcclip, fcclip_detectron2
@@ -72,9 +73,16 @@ def fcclip_backend(name: str) -> ModuleType:
 
 
 def model_digests(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Digest of each model's description and weight file."""
+    """Digest of each model's description, weight file and, where it has one, loader."""
     return {
-        f"{name}_digest": digest([dict(spec), file_digest(spec["weights"])]) for name, spec in specs.items()
+        f"{name}_digest": digest(
+            [
+                dict(spec),
+                file_digest(spec["weights"]),
+                *entries.digests(filter(None, [spec.get("loader")])).values(),
+            ]
+        )
+        for name, spec in specs.items()
     }
 
 

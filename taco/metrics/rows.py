@@ -25,6 +25,8 @@ SEMANTIC_COLUMNS = (
     "truth",
 )
 POOL_COLUMNS = ("n_samples", "positives", "negatives")
+OWN = "own: "
+"""What the column of a metric of one's own begins with, before the metric's name; a value for each image, NaN for none."""
 
 BETA2 = 0.3
 """β² of every F score."""

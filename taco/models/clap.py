@@ -17,6 +17,7 @@ from msclap.models.htsat import HTSAT_Swin_Transformer
 from torch import Tensor, nn
 from transformers import AutoTokenizer, GPT2Config, GPT2Model
 
+from taco import entries
 from taco.models.weights import check_folder, load_weights
 
 
@@ -72,7 +73,7 @@ def build(architecture: str | Path) -> CLAP:
 
 
 def load(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> "FrozenCLAP":
-    """Load a frozen CLAP.
+    """Load a frozen CLAP, or with a ``loader`` what that makes of the other keys.
 
     Parameters
     ----------
@@ -86,6 +87,8 @@ def load(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> "Frozen
     taco.models.weights.WeightsError
         When the file is missing or its keys and shapes are not exactly those of the model.
     """
+    if own := entries.own_loader(spec, "models.clap.loader"):
+        return own(device)
     model = build(spec["architecture"])
     config = json.loads(Path(spec["architecture"]).read_text())
     constants = config.get("constant_buffers", ())

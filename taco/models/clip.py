@@ -20,6 +20,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from taco import entries
 from taco.data import media
 from taco.models.precision import PRECISIONS, products
 from taco.models.weights import check_folder, load_weights
@@ -98,7 +99,7 @@ def load_tokenizer(architecture: str | Path, tokenizer: str | Path | None):
 
 
 def load(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> "FrozenCLIP":
-    """Load a frozen CLIP.
+    """Load a frozen CLIP, or with a ``loader`` what that makes of the other keys.
 
     Parameters
     ----------
@@ -113,6 +114,8 @@ def load(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> "Frozen
     taco.models.weights.WeightsError
         When the file is missing or its keys and shapes are not exactly those of the model.
     """
+    if own := entries.own_loader(spec, "models.clip.loader"):
+        return own(device)
     model = build(spec["architecture"])
     model.load_state_dict(load_weights(spec["weights"], model.state_dict()))
     tokenizer = load_tokenizer(spec["architecture"], spec.get("tokenizer"))

@@ -90,6 +90,12 @@ def semantic_measures(group):
     return {BY_IMAGE: float(by_image), BY_CLASS: by_class, WHOLE_SET: float(whole)}
 
 
+def own_metrics(group):
+    """Metrics of one's own: the mean over the images that have a value, by name."""
+    columns = [name for name in group if name.startswith(metrics.OWN) and group[name].notna().any()]
+    return {name.removeprefix(metrics.OWN): float(group[name].mean()) for name in columns}
+
+
 def per_seed(rows, split, given=None):
     """Every measure of every cell and seed, at the threshold best on these rows and at the given one.
 
@@ -121,6 +127,7 @@ def per_seed(rows, split, given=None):
                 if given is not None:
                     index = _index(chosen, (*key, measure), thresholds)
                     found.append((measure, other, float(thresholds[index]), float(values[index])))
+        found += [(name, NO_THRESHOLD, np.nan, value) for name, value in own_metrics(group).items()]
         records += [(*key, *entry, len(group)) for entry in found]
     columns = [*CELL, "seed", "metric", "rule", "threshold", "value", "n_samples"]
     return pd.DataFrame(records, columns=columns)

@@ -196,13 +196,14 @@ def extended_page(frame, suite):
 
 def _extended_lines(frame):
     lines = []
+    measures = [*MEASURES, *sorted(set(frame["metric"]) - set(MEASURES))]
     for (method, variant, bank, rule), part in frame.groupby(
         ["method", "variant", "word_bank", "rule"], sort=False
     ):
         cells = {row["metric"]: number(row["mean"], row["std"]) for row in part.to_dict("records")}
         seeds = "/".join(str(n) for n in sorted(set(part["n_seeds"])))
         line = {"Method": label(method, variant), "Word bank": bank, "Threshold": rule}
-        lines.append(line | {measure: cells.get(measure, "") for measure in MEASURES} | {"seeds": seeds})
+        lines.append(line | {measure: cells.get(measure, "") for measure in measures} | {"seeds": seeds})
     return lines
 
 

@@ -38,12 +38,12 @@ def estimate(config: Mapping[str, Any], proposals: str | None = None) -> dict[st
 def sample_count(config: Mapping[str, Any], name: str) -> int | None:
     """Number of a dataset's samples as the configuration tells it; None where it does not."""
     options = config["datasets"][name]
-    frames = FRAMES_OF_A_CLIP[options["reader"]]
+    frames = FRAMES_OF_A_CLIP.get(options["reader"])
     if options["generated"]:
         count = config["world"]["clips"][name][config["split"]] * frames
     else:
         count = options.get("expected", {}).get("samples")
-    if count is None or config["limit"] is None:
+    if count is None or config["limit"] is None or frames is None:
         return count
     return min(count, config["limit"] * frames)
 

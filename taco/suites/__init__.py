@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from taco import entries
 from taco.suites import consistency, schema
 
 Config = Mapping[str, Any]
@@ -175,9 +176,15 @@ def locate(config: dict[str, Any]) -> dict[str, Any]:
     for section, key in places:
         if section.get(key) is not None:
             section[key] = located(filled(config, section[key]))
-    for method in config["methods"].values():
-        path, colon, function = method["entry"].partition(":")
-        method["entry"] = located(path) + colon + function
+    owners = [(method, "entry") for method in config["methods"].values()]
+    owners += [(metric, "entry") for metric in config["evaluation"]["metrics"].values()]
+    owners += [(model, "loader") for model in config["models"].values() if model.get("loader")]
+    owners += [
+        (options, "reader") for options in config["datasets"].values() if options["reader"].endswith(".py")
+    ]
+    for section, key in owners:
+        path, colon, function = section[key].partition(":")
+        section[key] = located(path) + colon + function
     return config
 
 
@@ -225,6 +232,10 @@ def _misnamed(config: Config) -> Iterator[str]:
         for task in method["tasks"]:
             if task not in TASK_NAMES:
                 yield f"methods.{name}.tasks: no task {task!r}; known: {', '.join(TASK_NAMES)}"
+    for name, metric in config["evaluation"]["metrics"].items():
+        for task in metric["tasks"]:
+            if task not in TASK_NAMES:
+                yield f"evaluation.metrics.{name}.tasks: no task {task!r}; known: {', '.join(TASK_NAMES)}"
     titles = [method["label"] for method in config["methods"].values()]
     if len(set(titles)) != len(titles) or set(titles) & OWN_METHODS:
         yield f"methods: every label must be unique and none of {', '.join(sorted(OWN_METHODS))}"
@@ -264,13 +275,15 @@ def _schedules(config: Config, name: str) -> set[str | None]:
 def dataset(config: Config, name: str) -> dict[str, Any]:
     """Return a dataset's options with its name, split and resolved root: what readers take.
 
-    A generated dataset's frames are as far apart as the world says. Solver settings are left out, so that a change of
+    A generated dataset's frames are as far apart as the world says; a reader of one's own comes with the digest of its file.
+    Solver settings are left out, so that a change of
     them does not count as one of the data: see `solver_settings`.
     """
     options = {key: value for key, value in config["datasets"][name].items() if key != "solver"}
     generated = {"frame_seconds": config["world"]["frame_seconds"]} if options["generated"] else {}
     told = {"root": filled(config, options["root"]), "shards": len(shards(config, name))}
-    return {**generated, **options, **told, "name": name, "split": config["split"]}
+    own = {"code": code} if (code := entries.digests([options["reader"]])) else {}
+    return {**generated, **options, **told, **own, "name": name, "split": config["split"]}
 
 
 def bank(config: Config, name: str) -> dict[str, Any]:
@@ -350,6 +363,15 @@ def environments(config: Config, name: str) -> dict[str, dict[str, dict[str, Any
     for method, options in methods(config, name).items():
         found.setdefault(environment_of(options), {})[method] = options
     return found
+
+
+def own_code(config: Config, sections: Iterable[str]) -> dict[str, str]:
+    """Return digests of the user's files that sections name as encoders and metrics, by entry."""
+    named = {
+        "models": [model.get("loader") or "" for model in config["models"].values()],
+        "evaluation": [metric["entry"] for metric in config["evaluation"]["metrics"].values()],
+    }
+    return entries.digests(entry for section in sections for entry in named.get(section, []))
 
 
 def prediction_receipts(config: Config, name: str, shard: int) -> list[str]:

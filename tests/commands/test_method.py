@@ -71,3 +71,9 @@ def test_the_check_says_what_is_wrong(template):
 def test_an_unknown_method_is_named_with_those_there_are():
     done = taco("check", "nothing")
     assert done.exit_code == 1 and "dense-clip, saliency" in done.output
+
+
+def test_a_method_that_asks_for_features_is_checked_on_them():
+    done = taco("check", "dense-clip")
+    assert done.exit_code == 0, done.output
+    assert "binary: 4 samples" in done.output and "semantic: 4 samples" in done.output

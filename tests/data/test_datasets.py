@@ -49,7 +49,9 @@ def test_wrong_options_are_refused(tmp_path):
         datasets.read_mask(trees.rows(dataset)[0], dataset, 24)
     with pytest.raises(ValueError, match="subset must be"):
         trees.rows(trees.avss(tmp_path), subset="v3")
-    with pytest.raises(ValueError, match="unknown reader 's5'; known: s4, ms3, avss, ade"):
+    with pytest.raises(
+        ValueError, match="datasets.ade.reader: expected one of s4, ms3, avss, ade, .*found 's5'"
+    ):
         trees.rows(dataset, reader="s5")
     with pytest.raises(ValueError, match="frame_seconds must be > 0"):
         trees.rows(trees.s4(tmp_path), frame_seconds=0)

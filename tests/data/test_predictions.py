@@ -73,7 +73,7 @@ def test_what_was_not_kept_is_refused_by_name(tmp_path):
 
 def test_the_command_writes_what_taco_score_reads(tmp_path, monkeypatch):
     path, answers = write(tmp_path, "s4", "masks")
-    place = tmp_path / "results/miniature/scores/s4/0.parquet"
+    place = tmp_path / "results/miniature/scores/s4/0/s4.rows.parquet"
     place.parent.mkdir(parents=True)
     path.rename(place)
     monkeypatch.chdir(tmp_path)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from taco.entries import EntryError
 from taco.method import contributed
 from taco.metrics import min_max
 
@@ -62,12 +63,12 @@ def test_a_function_of_another_name_and_a_module_can_be_named(tmp_path, monkeypa
     ("entry", "words"),
     [
         ("nowhere.py", "expected a file nowhere.py"),
-        ("no.such.module", "expected a module 'no.such.module'"),
+        ("no.such.module", "expected a file ending in .py or a module, found 'no.such.module'"),
         ("taco.runtime:nothing", "expected a function 'nothing'"),
     ],
 )
 def test_an_entry_that_is_not_there_is_named(entry, words):
-    with pytest.raises(contributed.MethodError, match=words):
+    with pytest.raises(EntryError, match=words):
         contributed.load("mine", entry, {}, "cpu")
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scoring import CONSTANTS, SIZE, answers, classes, make_run, make_sample, make_scorer, truth
 
+from taco.entries import EntryError
 from taco.method import controls, evaluate
 from taco.method.text import Labels
 from taco.metrics import min_max
@@ -29,6 +30,36 @@ def test_the_chosen_factor_gives_the_channel_of_decode():
     for seed, answer in enumerate(answers(scorer, sample)["TACO", "proposed", "general", s] for s in (0, 1)):
         expected = min_max(maps[seed, run.k_star[seed]].numpy())
         np.testing.assert_allclose(answer.scores, expected, atol=1e-5)
+
+
+def test_a_variant_of_another_k_is_decoded_on_its_own():
+    wide, narrow = make_run(), make_run("K = 1")
+    narrow = narrow._replace(
+        image_factors=narrow.image_factors[:, :1],
+        image_activations=narrow.image_activations[..., :1],
+        k_star=torch.tensor([0, 0]),
+    )
+    together = answers(make_scorer(), make_sample(runs=[wide, narrow, make_run(bank="specific")]))
+    for run in (wide, narrow):
+        for key, answer in answers(make_scorer(), make_sample(runs=[run])).items():
+            np.testing.assert_array_equal(answer.scores, together[key].scores)
+
+
+def test_a_metric_of_ones_own_is_a_column(tmp_path):
+    """NaN is an image without a value; anything but a number is an error by name."""
+    entry = tmp_path / "mine.py"
+    entry.write_text("def score(scores, truth):\n    return float(scores[truth].mean())\n")
+    metrics = {"inside": {"entry": str(entry), "tasks": ["s4"]}}
+    sample = make_sample()
+    for answer, row in make_scorer(metrics=metrics).scored(sample, {}, "bell"):
+        assert row["own: inside"] == pytest.approx(answer.scores[truth()].mean())
+    ms3 = make_scorer("ms3", metrics=metrics)
+    assert all("own: inside" not in row for _, row in ms3.scored(sample, {}, "bell"))
+    entry.write_text("def score(scores, truth):\n    return 'much'\n")
+    with pytest.raises(
+        EntryError, match=r"evaluation.metrics.inside: expected a finite number.*found 'much'"
+    ):
+        next(make_scorer(metrics=metrics).scored(sample, {}, "bell"))
 
 
 def test_taco_finds_the_region_of_its_factor():

@@ -1,6 +1,6 @@
 """Readers: the real on-disk layouts of the four datasets → manifests and truth masks.
 
-A reader is a module with four functions, listed in `READERS` by the name that a configuration uses:
+A reader is a module with four functions, one of `READERS` or a file of one's own that the configuration names:
 
 * ``read_rows(dataset, require_files)`` → rows of the manifest and the problems of the metadata,
 * ``class_names(dataset)`` → the dataset's own classes (its specific word bank),
@@ -15,10 +15,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from taco import entries
 from taco.data.datasets import ade, avsbench, avss, checks
 from taco.data.problems import Problem
 
 READERS = {"s4": avsbench, "ms3": avsbench, "avss": avss, "ade": ade}
+FUNCTIONS = ("read_rows", "class_names", "read_mask", "inspect_mask")
 
 __all__ = [
     "READERS",
@@ -31,13 +33,19 @@ __all__ = [
 
 
 def reader_of(dataset: Mapping):
-    """The module that reads `dataset`."""
+    """The module that reads `dataset`; raises `taco.entries.EntryError` for a file of one's own that cannot be used."""
     name = dataset["reader"]
-    if name not in READERS:
-        raise ValueError(
-            f"dataset {dataset.get('name')!r}: unknown reader {name!r}; known: {', '.join(READERS)}"
+    if name in READERS:
+        return READERS[name]
+    key = f"datasets.{dataset.get('name')}.reader"
+    if not name.endswith(".py") and "." not in name:
+        known = ", ".join(READERS)
+        raise entries.EntryError(
+            f"{key}: expected one of {known}, a file ending in .py or a module, found {name!r}"
         )
-    return READERS[name]
+    for function in FUNCTIONS:
+        entries.load_function(name, key, function)
+    return entries.load_module(name, key)
 
 
 def read_rows(dataset: Mapping, require_files: bool = True) -> tuple[list[dict], list[Problem]]:
