@@ -86,9 +86,10 @@ def work_on(task, options, snakemake, text, factors, predictions, samples, devic
             shown.setdefault("shuffled/", one)
     attributes = {"dataset": name, "task": task, "bank": options["default_bank"], "code": params.code}
     path = Path(snakemake.output[0], f"{task}.examples.h5")
-    examples = stack.enter_context(ExampleWriter(path, samples, shown, attributes))
+    others = others_on(task, predictions, params)
+    examples = stack.enter_context(ExampleWriter(path, samples, shown, list(others), attributes))
     keep = stack.enter_context(pools.writer(Path(snakemake.output[0], f"{task}.pools.parquet")))
-    return Work(task, scorer, runs, others_on(task, predictions, params), examples, [], {}, keep)
+    return Work(task, scorer, runs, others, examples, [], {}, keep)
 
 
 def score(works, index, record, samples, proposed):

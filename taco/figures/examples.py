@@ -6,7 +6,7 @@ Maps and activations were kept while the samples were scored, by `taco.method.ex
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from taco import metrics
 from taco.cache.hdf5 import Cache, open_cache
 from taco.data import manifest, media
 from taco.method import controls
+from taco.method.contributed import VARIANT
 from taco.method.text import CLASSES, Labels, Text
 from taco.metrics.tasks import TASKS
 from taco.results import aggregate
@@ -58,6 +59,8 @@ class Shown:
     label : str
         Class that TACO names (semantic tasks; "" otherwise).
     sound : {"own", "shuffled"}
+    others : dict of str to (array, float)
+        Prediction and threshold, as above, of each contributed method by its label; those that heard this image's own sound.
     """
 
     task: str
@@ -77,6 +80,7 @@ class Shown:
     class_names: dict[int, str]
     label: str = ""
     sound: str = "own"
+    others: dict[str, tuple[np.ndarray, float]] = field(default_factory=dict)
 
     @property
     def semantic(self) -> bool:
@@ -95,6 +99,11 @@ def sound_grid(architecture: str | Path) -> tuple[int, int]:
     side = spec_size // PATCH_STRIDE // 2 ** (len(sizes["audio"]["depths"]) - 1)
     folds = spec_size // bands
     return side // folds, side * folds
+
+
+def column(label: str) -> str:
+    """Name of a contributed method's scores in `Source.table`; no label can be taken for another column."""
+    return f"{VARIANT}: {label}"
 
 
 def image_scores(rows: pd.DataFrame) -> tuple[pd.Series, float]:
@@ -165,11 +174,12 @@ class Source:
         self.class_names = dict(enumerate(classes, 0 if classes[0] == "background" else 1))
         self.first_seed, self.bank = caches[0].attributes["seed"], caches[0].attributes["bank"]
         banks = [self.bank, "specific", "none"]
+        self.contributed: list[str] = list(caches[0].attributes["contributed"])
         self.rows = rows[rows["seed"].isin([self.first_seed, -1]) & rows["word_bank"].isin(banks)]
 
     def cell(self, method: str, variant: str = "proposed") -> pd.DataFrame:
-        """Rows of one method and variant: first seed, default bank (A-FC-CLIP: its own)."""
-        bank = self.bank if method in (TACO, U_ONLY) else "specific"
+        """Rows of one method and variant: first seed, default bank (A-FC-CLIP: its own; contributed methods: none)."""
+        bank = self.bank if method in (TACO, U_ONLY) else "none" if variant == VARIANT else "specific"
         rows = self.rows
         return rows[
             (rows["method"] == method) & (rows["variant"] == variant) & (rows["word_bank"] == bank)
@@ -177,7 +187,9 @@ class Source:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Scores of all images: ``taco``, ``shuffled``, ``u_only``, ``named`` (where scored), and what is known of them."""
+        """Scores of all images: ``taco``, ``shuffled``, ``u_only``, ``named`` (where scored), contributed methods by
+        `column`, and what is known of the images.
+        """
         return self._scored[0]
 
     @property
@@ -193,6 +205,7 @@ class Source:
             "u_only": (U_ONLY, "proposed"),
             "named": (NAMED, "list"),
         }
+        cells |= {column(label): (label, VARIANT) for label in self.contributed}
         columns, thresholds = {}, {}
         for name, cell in cells.items():
             rows = self.cell(*cell)
@@ -254,7 +267,16 @@ class Source:
             class_names=self.class_names,
             label=self.table.loc[sample, "label"] if own and np.isnan(threshold) else "",
             sound=sound,
+            others=self._others(sample) if own else {},
         )
+
+    def _others(self, sample: str) -> dict[str, tuple[np.ndarray, float]]:
+        """What contributed methods answer."""
+        found = {}
+        for number, label in enumerate(self.contributed):
+            kept, threshold = self.stored(f"contributed/{number}", sample), self.thresholds[column(label)]
+            found[label] = kept if np.isnan(threshold) else kept.astype(np.float32) / 255, threshold
+        return found
 
     @cached_property
     def _partners(self) -> pd.Series:

@@ -16,7 +16,8 @@ from scipy import ndimage
 
 from taco.data.media import spectrogram
 from taco.figures.drawing import ACTIVATION_MAP, PREDICTED, SOUND_MAP, TRUE, cut_out, square
-from taco.figures.examples import Shown, Source
+from taco.figures.examples import Shown, Source, column
+from taco.method.contributed import VARIANT
 from taco.metrics.tasks import TASKS
 from taco.results import aggregate
 from taco.results.tables import suite_title
@@ -46,6 +47,8 @@ class Page:
         ``named``: the classes that TACO's regions bear (semantic tasks).
     all_scores : list of dict
         method, variant, word_bank, score.
+    others : list of dict
+        Of each contributed method: label, file (from the page), threshold and named as above, score.
     """
 
     task: str
@@ -63,6 +66,7 @@ class Page:
     threshold: str
     named: str
     all_scores: list[dict[str, str]]
+    others: list[dict[str, str]]
 
 
 def write(
@@ -115,7 +119,10 @@ def write(
     for name in ("gallery.css", "gallery.js"):
         shutil.copyfile(TEMPLATES / name, folder / name)
     tasks = [(task, TASKS[task].title) for task in sources]
-    index = environment.get_template("gallery.html.j2").render(pages=pages, tasks=tasks, **common)
+    contributed = list(dict.fromkeys(label for source in sources.values() for label in source.contributed))
+    index = environment.get_template("gallery.html.j2").render(
+        pages=pages, tasks=tasks, others={column(label): label for label in contributed}, **common
+    )
     (folder / "index.html").write_text(index, encoding="utf-8")
     return len(pages)
 
@@ -144,7 +151,7 @@ def _page(folder: Path, source: Source, sample: str, name: str, scores: pd.DataF
     for key, picture in pictures(shown):
         picture.save(folder / task / names[key], quality=90)
     soundfile.write(folder / task / names["sound"], shown.wave.clip(-1, 1), shown.rate, subtype="PCM_16")
-    columns = {
+    columns = {column(label): (label, VARIANT, "none") for label in source.contributed} | {
         "taco": ("TACO", "proposed", source.bank),
         "u_only": ("U only", "proposed", source.bank),
         "named": ("A-FC-CLIP", "list", "specific"),
@@ -165,16 +172,35 @@ def _page(folder: Path, source: Source, sample: str, name: str, scores: pd.DataF
         scores={key: _percent(own[cell]) if cell in own.index else "" for key, cell in columns.items()},
         confidence=f"{known['clap_confidence']:.2f}",
         threshold="" if shown.semantic else f"{shown.threshold:.2f}",
-        named=_region_names(shown) if shown.semantic else "",
+        named=_region_names(shown, shown.prediction) if shown.semantic else "",
         all_scores=[
             {"method": method, "variant": variant, "word_bank": bank, "score": _percent(value)}
             for (method, variant, bank), value in own.items()
         ],
+        others=_others(folder / task, name, shown, own),
     )
 
 
-def _region_names(shown: Shown) -> str:
-    ids = np.unique(shown.prediction[shown.prediction > 0])
+def _others(folder: Path, name: str, shown: Shown, scores: pd.Series) -> list[dict[str, str]]:
+    """Write the answers of contributed methods, and describe them."""
+    found = []
+    for number, (label, (prediction, threshold)) in enumerate(shown.others.items()):
+        file = f"{name}-contributed-{number}.png"
+        answered(shown, prediction, threshold).save(folder / file)
+        found.append(
+            {
+                "label": label,
+                "file": file,
+                "threshold": "" if shown.semantic else f"{threshold:.2f}",
+                "named": _region_names(shown, prediction) if shown.semantic else "",
+                "score": _percent(scores[label, VARIANT, "none"]),
+            }
+        )
+    return found
+
+
+def _region_names(shown: Shown, prediction: np.ndarray) -> str:
+    ids = np.unique(prediction[prediction > 0])
     return ", ".join(shown.class_names[int(i)] for i in ids) or "no region"
 
 
@@ -191,14 +217,25 @@ def pictures(shown: Shown) -> Iterator[tuple[str, Image.Image]]:
     photo.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     yield "image", photo
     yield "activation", _coloured(shown.activation, ACTIVATION_MAP)
+    yield "prediction", answered(shown, shown.prediction, shown.threshold)
     if shown.semantic:
-        ids = [i for i in np.union1d(shown.prediction, shown.truth) if i]
-        yield "prediction", class_regions(shown.image, shown.prediction, ids)
-        yield "truth", class_regions(shown.image, shown.truth, ids)
+        yield "truth", class_regions(shown.image, shown.truth, _present(shown))
     else:
-        yield "prediction", outlined(shown.image, shown.prediction > shown.threshold, PREDICTED)
         yield "truth", outlined(shown.image, shown.truth.astype(bool), TRUE)
     yield "spectrogram", sound_picture(shown)
+
+
+def answered(shown: Shown, prediction: np.ndarray, threshold: float) -> Image.Image:
+    """A method's answer over the image: a map above its threshold, or class ids."""
+    if shown.semantic:
+        return class_regions(shown.image, prediction, _present(shown))
+    return outlined(shown.image, prediction > threshold, PREDICTED)
+
+
+def _present(shown: Shown) -> list[int]:
+    """Class ids of the truth and of all answers, so that a class has one colour on its page."""
+    answers = [shown.truth, shown.prediction, *(prediction for prediction, _ in shown.others.values())]
+    return [int(i) for i in np.unique(np.concatenate([ids.ravel() for ids in answers])) if i]
 
 
 def _coloured(values: np.ndarray, colours: str) -> Image.Image:

@@ -11,7 +11,8 @@ A cache of kind ``examples`` for each task and shard holds of a sample
 ``cross_entropy``       float32 [K]; ``k_star`` int32
 ======================  ============================================================================
 
-and all but the truth again under ``shuffled/``: the same image with another clip's sound.
+and all but the truth again under ``shuffled/``: the same image with another clip's sound. ``contributed/0`` … are the
+predictions of contributed methods, first seed, in the order of the attribute ``contributed``, their labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any, Self
 import numpy as np
 
 from taco.cache.hdf5 import CacheWriter
+from taco.method.contributed import DETERMINISTIC, VARIANT
 from taco.method.evaluate import Prediction, Sample
 from taco.method.stored import StoredRun
 
@@ -35,6 +37,8 @@ class ExampleWriter:
         Sample ids, in the order in which they are scored.
     runs : mapping
         Prefix of the kept arrays ("" or ``shuffled/``) to the run that they show.
+    others : sequence of str
+        Labels of the contributed methods that answer.
     attributes : mapping
         ``task``, ``dataset``, ``bank``, digests.
     """
@@ -44,12 +48,15 @@ class ExampleWriter:
         path: str | Path,
         samples: Sequence[str],
         runs: Mapping[str, StoredRun],
+        others: Sequence[str],
         attributes: Mapping[str, Any],
     ):
         seeds = {run.cache.attributes["seeds"][0] for run in runs.values()}
         self._seed = seeds.pop()
         self._runs = {(run.label, run.bank): (prefix, run) for prefix, run in runs.items()}
-        self._writer = CacheWriter(path, "examples", samples, {**attributes, "seed": self._seed})
+        self._others = list(others)
+        told = {**attributes, "seed": self._seed, "contributed": self._others}
+        self._writer = CacheWriter(path, "examples", samples, told)
 
     def __enter__(self) -> Self:
         self._writer.__enter__()
@@ -64,6 +71,9 @@ class ExampleWriter:
 
     def answer(self, index: int, answer: Prediction, sample: Sample) -> None:
         """Keep an answer, where it is one that is shown."""
+        if answer.variant == VARIANT and answer.seed in (self._seed, DETERMINISTIC):
+            number = self._others.index(answer.method)
+            self._writer.put(f"contributed/{number}", index, _compact(answer.scores))
         shown = answer.method == "TACO" and answer.seed == self._seed
         prefix, run = self._runs.get((answer.variant, answer.bank), ("", None)) if shown else ("", None)
         if run is None:

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 import soundfile
 from PIL import Image
 
@@ -51,7 +52,7 @@ def test_scores_on_the_page_are_those_of_the_rows(made):
     expected = 100 * sources["s4"].table.loc["c0/1", "taco"]
     page = (folder / "s4/0001.html").read_text(encoding="utf-8")
     assert f'<td class="number">{expected:.1f}</td>' in page
-    assert len(gallery.all_scores(rows[rows["task"] == "s4"]).columns) == 4
+    assert len(gallery.all_scores(rows[rows["task"] == "s4"]).columns) == 5
 
 
 def test_a_semantic_page_names_the_class_that_taco_found(made):
@@ -62,6 +63,22 @@ def test_a_semantic_page_names_the_class_that_taco_found(made):
 def test_a_method_that_was_not_scored_leaves_its_cell_empty(made):
     index = (made[0] / "index.html").read_text(encoding="utf-8")
     assert 'data-value=""' in index  # U alone has no semantic answer
+
+
+@pytest.mark.parametrize(("task", "named"), [("s4", ", map above 0."), ("avss", ": drum: ")])
+def test_a_contributed_method_stands_beside_taco(made, task, named):
+    folder, _, sources, _ = made
+    page, index = (
+        (folder / name).read_text(encoding="utf-8") for name in (f"{task}/0000.html", "index.html")
+    )
+    assert f"mine &lt;b&gt; (contributed){named}" in page and "mine &lt;b&gt; (contributed)</button>" in index
+    score = 100 * sources[task].table["contributed: mine <b>"].iloc[0]
+    assert f": {score:.1f}</figcaption>" in page and f'data-value="{score:.1f}"' in index
+    shown = sources[task].shown(sources[task].manifest.index[0])
+    prediction, threshold = shown.others["mine <b>"]
+    with Image.open(folder / task / "0000-contributed-0.png") as picture:
+        np.testing.assert_array_equal(picture, gallery.answered(shown, prediction, threshold))
+    assert not np.array_equal(prediction, shown.prediction)
 
 
 def test_a_subset_is_drawn_by_seed_and_keeps_the_order(made):

@@ -5,6 +5,7 @@ import pytest
 from scoring import make_run, make_sample, make_scorer
 
 from taco.cache.hdf5 import CacheWriter, open_cache
+from taco.method import evaluate
 from taco.method.examples import ExampleWriter
 from taco.method.stored import StoredRun
 
@@ -35,8 +36,12 @@ def test_the_answers_that_are_shown_are_kept_and_no_others(runs, tmp_path, task)
     scorer, semantic = make_scorer(task), task != "s4"
     found = [run.read("a", "cpu") for run in runs.values()]
     sample = make_sample(semantic, runs=[*found, make_run(bank="specific")])
+    theirs = evaluate.Prediction(
+        "other/s", "contributed", "none", -1, np.full((32, 32), 1 if semantic else 1.0), -1, ""
+    )
+    sample = sample._replace(contributed=[theirs])
     with ExampleWriter(
-        tmp_path / "e.h5", ["a"], runs, {"task": task, "dataset": "toy", "bank": "general"}
+        tmp_path / "e.h5", ["a"], runs, ["other/s"], {"task": task, "dataset": "toy", "bank": "general"}
     ) as kept:
         kept.truth(0, sample.truth)
         answers = []
@@ -46,6 +51,8 @@ def test_the_answers_that_are_shown_are_kept_and_no_others(runs, tmp_path, task)
     with open_cache(tmp_path / "e.h5", "examples") as cache:
         assert cache.attributes["seed"] == 0 and cache.attributes["task"] == task
         np.testing.assert_array_equal(cache["truth"][0], sample.truth)
+        assert cache.attributes["contributed"] == ["other/s"]
+        np.testing.assert_array_equal(cache["contributed/0"][0], theirs.scores * (1 if semantic else 255))
         for prefix, run in runs.items():
             answer = next(
                 a

@@ -65,14 +65,18 @@ def samples_of(folder, clips=4, frames=2, several=True):
     return manifest.from_rows(rows)
 
 
+OTHER = "mine <b>"  # a contributed method
+
+
 def maps_of(number, semantic):
     """Truth, and a map for each method: right by degrees."""
     truth = disc(10, 10, 6) | (disc(24, 24, 5) if number % 2 else False)
     near, far = disc(10, 10, 6) * 0.9, disc(24, 6, 4) * 0.9
     half = 0.6 * near + 0.3 * disc(12, 12, 7)
     if semantic:
-        return truth * 2, {"TACO": near.astype(bool) * 2, "A-FC-CLIP": far.astype(bool) * 1}
-    return truth, {"TACO": near, "U only": half, "A-FC-CLIP": far, "shuffled": far}
+        answers = {"TACO": near.astype(bool) * 2, "A-FC-CLIP": far.astype(bool) * 1}
+        return truth * 2, answers | {OTHER: half.astype(bool) * 3}
+    return truth, {"TACO": near, "U only": half, "A-FC-CLIP": far, "shuffled": far, OTHER: half}
 
 
 def rows_of(task, samples, seeds=(0, 1, 2)):
@@ -83,7 +87,7 @@ def rows_of(task, samples, seeds=(0, 1, 2)):
         truth, maps = maps_of(number, semantic)
         for name, answer in maps.items():
             method, variant = ("TACO", "shuffled audio") if name == "shuffled" else (name, "proposed")
-            named = method == "A-FC-CLIP"
+            named, other = method == "A-FC-CLIP", method == OTHER
             counts = (
                 metrics.semantic_row(answer, truth, len(CLASSES), 1)
                 if semantic
@@ -97,8 +101,8 @@ def rows_of(task, samples, seeds=(0, 1, 2)):
                     "clip_id": sample["clip_id"],
                     "class_name": ", ".join(sample["classes"]),
                     "method": method,
-                    "variant": "list" if named else variant,
-                    "word_bank": "specific" if named or semantic else "general",
+                    "variant": "list" if named else "contributed" if other else variant,
+                    "word_bank": "none" if other else "specific" if named or semantic else "general",
                     "seed": seed,
                     **counts,
                     "k_star": 1,
@@ -106,7 +110,7 @@ def rows_of(task, samples, seeds=(0, 1, 2)):
                     "clap_label": sample["classes"][0],
                     "clap_confidence": 0.2 + 0.1 * number,
                 }
-                for seed in ((-1,) if named else seeds)
+                for seed in ((-1,) if named or other else seeds)
             ]
     return pd.DataFrame(rows)
 
@@ -116,14 +120,19 @@ def write_examples(path, task, samples):
     semantic = task in ("avss", "ade_sp_semantic")
     bank = "specific" if semantic else "general"
     attributes = {"task": task, "dataset": task.split("_")[0], "bank": bank, "seed": 0}
+    attributes["contributed"] = [OTHER]
     rng = np.random.default_rng(0)
     with CacheWriter(path, "examples", samples["sample_id"].tolist(), attributes) as writer:
         for index in range(len(samples)):
             truth, maps = maps_of(index, semantic)
             writer.put("truth", index, truth.astype(np.int16) if semantic else truth)
+            compact = {
+                name: answer.astype(np.int16) if semantic else np.rint(255 * answer).astype(np.uint8)
+                for name, answer in maps.items()
+            }
+            writer.put("contributed/0", index, compact[OTHER])
             for prefix, method in (("", "TACO"), ("shuffled/", "TACO" if semantic else "shuffled")):
-                answer = maps[method]
-                stored = answer.astype(np.int16) if semantic else np.rint(255 * answer).astype(np.uint8)
+                stored = compact[method]
                 arrays = {
                     "prediction": stored,
                     "image_activation": rng.random(GRID, dtype=np.float32).astype(np.float16),
