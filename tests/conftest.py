@@ -24,6 +24,12 @@ if not torch.cuda.is_available():
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What programs keep for their user is kept for this session alone."""
+    os.environ["TACO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--strict-skips",

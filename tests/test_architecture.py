@@ -35,6 +35,7 @@ WINGS = {
     "miniature": {"data", "models"},
     "figures": {"cache", "data", "method", "metrics", "results", "runtime"},
     "segmenting": {
+        "cache",
         "conmf",
         "data",
         "figures",

@@ -72,7 +72,8 @@ def load(
     chosen = runtime.setup(device, threads or len(os.sched_getaffinity(0)))
     models = features.load_models(config["models"], chosen)
     names = lexicon.bank(config, words)
-    return Segmenter(models, lexicon.embed(names, models, config["prompts"]), config, chosen)
+    labels = lexicon.embed(names, models, config["prompts"], features.model_digests(config["models"]))
+    return Segmenter(models, labels, config, chosen)
 
 
 def configuration(suite: str, overlays: str | Path | Sequence[str | Path] | None) -> dict[str, Any]:

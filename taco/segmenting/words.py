@@ -1,22 +1,28 @@
 """Which words people's own pairs are compared to, and how close a factor comes to each."""
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pooch
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from taco import suites
+from taco import runtime, suites
+from taco.cache.hdf5 import CacheError, CacheWriter
 from taco.method import text
 from taco.method.features import Models
-from taco.method.text import Labels
+from taco.method.text import Labels, Text
 from taco.miniature import vocabulary
 from taco.segmenting.answer import Word
 
 SHOWN = 5
+log = logging.getLogger("taco")
 
 
 class SegmentError(ValueError):
@@ -66,14 +72,40 @@ def _read(path: Path) -> list[str]:
         ) from None
 
 
-def embed(names: Sequence[str], models: Models, prompts: Mapping[str, str]) -> Labels:
-    """Embed words in both spaces, as the workflow's text.h5 holds them."""
-    sides = (("image", models.clip), ("audio", models.clap))
-    tables = [
+def embed(
+    names: Sequence[str], models: Models, prompts: Mapping[str, str], digests: Mapping[str, str]
+) -> Labels:
+    """Embed words in both spaces, as the workflow's text.h5 holds them; once, as 527 take minutes of a CPU at full size.
+
+    They are kept in the folder that the environment variable ``TACO_CACHE`` names, else in the user's cache folder
+    (``taco-bench``), by a digest of words, prompts and models. Where it cannot be written they are embedded each time.
+
+    Parameters
+    ----------
+    names : sequence of str
+    models : Models
+    prompts : mapping
+        Templates ``image`` and ``audio`` with ``{label}``.
+    digests : mapping
+        Of the models, from `taco.method.features.model_digests`.
+    """
+    told = runtime.digest([list(names), dict(prompts), dict(digests)])
+    folder = os.environ.get("TACO_CACHE") or pooch.os_cache("taco-bench")
+    path = Path(folder, "words", f"{told[:32]}.h5")
+    with suppress(CacheError):
+        return Text(path, {"words": told}).labels("own", "words")
+    log.info("embedding %d words", len(names))
+    clip, clap = (
         model.encode_text([prompts[side].format(label=name) for name in names]).float().cpu().numpy()
-        for side, model in sides
-    ]
-    return Labels(list(names), *tables)
+        for side, model in (("image", models.clip), ("audio", models.clap))
+    )
+    try:
+        with CacheWriter(path, "text", [text.SAMPLE], {"words": told}) as writer:
+            for name, table in (("labels", np.array(names)), ("clip", clip), ("clap", clap)):
+                writer.put(f"own/words/{name}", 0, table)
+    except (OSError, CacheError, runtime.OutputError) as error:
+        log.warning("the embedded words cannot be kept, so each start embeds them anew: %s", error)
+    return Labels(list(names), clip, clap)
 
 
 def components(tokens: Tensor, activations: Tensor) -> Tensor:

@@ -219,10 +219,37 @@ def test_a_long_video_is_solved_in_pieces(model, tmp_path, monkeypatch):
 
 
 def test_words_of_ones_own(model):
-    labels = engine.lexicon.embed(["guitar", "engine"], model.models, model.config["prompts"])
+    digests = features.model_digests(model.config["models"])
+    labels = engine.lexicon.embed(["guitar", "engine"], model.models, model.config["prompts"], digests)
     found = taco.segment(IMAGE, SOUND, model=engine.Segmenter(model.models, labels, model.config, CPU))
     assert found.words[0].text == found.heard[0].text == "guitar"
     assert len(found.words) == 2
+
+
+def test_words_are_embedded_once(model, tmp_path, monkeypatch, caplog):
+    """Another word, prompt or model is embedded anew, a damaged file too; a folder that cannot be written is no error."""
+    digests, prompts = features.model_digests(model.config["models"]), model.config["prompts"]
+    monkeypatch.setenv("TACO_CACHE", str(tmp_path))
+    first = engine.lexicon.embed(["guitar", "engine"], model.models, prompts, digests)
+    again = engine.lexicon.embed(["guitar", "engine"], None, prompts, digests)
+    assert first.names == again.names
+    np.testing.assert_array_equal(first.clip, again.clip)
+    np.testing.assert_array_equal(first.clap, again.clap)
+    for changed in (
+        (["guitar", "drum"], prompts, digests),
+        (["guitar", "engine"], prompts, {"clip_digest": "0"}),
+    ):
+        with pytest.raises(AttributeError):
+            engine.lexicon.embed(changed[0], None, *changed[1:])
+    (kept,) = (tmp_path / "words").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-100])
+    anew = engine.lexicon.embed(["guitar", "engine"], model.models, prompts, digests)
+    np.testing.assert_array_equal(first.clip, anew.clip)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TACO_CACHE", str(tmp_path / "file"))
+    anew = engine.lexicon.embed(["guitar", "engine"], model.models, prompts, digests)
+    np.testing.assert_array_equal(first.clip, anew.clip)
+    assert "cannot be kept" in caplog.text
 
 
 @pytest.mark.parametrize(("options", "expected"), [
