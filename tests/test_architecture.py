@@ -46,7 +46,7 @@ WINGS = {
         "runtime",
         "suites",
     },
-    "bench": {"cache", "conmf", "data", "method", "metrics", "models", "runtime", "suites"},
+    "bench": {"cache", "conmf", "data", "method", "metrics", "models", "runtime", "segmenting", "suites"},
     "commands": {"data", "method", "metrics", "miniature", "runtime", "segmenting", "suites"},
     "cli": None,
 }

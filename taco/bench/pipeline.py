@@ -33,6 +33,7 @@ from taco.data import reading
 from taco.method import evaluate, features
 from taco.method.text import Labels
 from taco.models import clap, clip, fcclip
+from taco.segmenting.engine import Segmenter
 
 SOLVED_TOGETHER = 128  # on a GPU, where the configuration leaves it open
 
@@ -100,6 +101,7 @@ def pipeline(
         proposed = time_again(watch, folder, frame, models, how, threads)
         result = time_solver(watch, config, made)
         sizes["factors"] = factors_mb(folder, result)
+    time_pair(watch, config, models, text)
     sample = _sample(proposed, made, device)
     for task in ("s4", "avss"):
         time_scores(watch, config, task, sample, text, models)
@@ -273,6 +275,18 @@ def time_solver(
             name = f"co-NMF, {steps} steps, {count} seeds"
             watch.note(name, "image and seed", (steps * step + once) / pairs, (steps * cpu + once) / pairs)
     return run(1, 1)
+
+
+def time_pair(watch: Stopwatch, config: Mapping[str, Any], models: features.Models, labels: Labels) -> None:
+    """Time ``taco segment`` for a photo and a sound as long as the window, models and words at hand."""
+    model = Segmenter(models, labels, config, watch.device, digests={})
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    rate = models.clap.sample_rate
+    sound = 0.1 * rng.standard_normal(round(models.clap.window * rate)).astype(np.float32), rate
+    if watch.device.type == "cuda":
+        model.segment(photo, sound)
+    watch.time("taco segment, one pair", lambda: model.segment(photo, sound), 1, "pair")
 
 
 @torch.inference_mode()

@@ -72,8 +72,10 @@ def load(
     chosen = runtime.setup(device, threads or len(os.sched_getaffinity(0)))
     models = features.load_models(config["models"], chosen)
     names = lexicon.bank(config, words)
-    labels = lexicon.embed(names, models, config["prompts"], features.model_digests(config["models"]))
-    return Segmenter(models, labels, config, chosen)
+    digests = features.model_digests(config["models"])
+    return Segmenter(
+        models, lexicon.embed(names, models, config["prompts"], digests), config, chosen, digests
+    )
 
 
 def configuration(suite: str, overlays: str | Path | Sequence[str | Path] | None) -> dict[str, Any]:
@@ -96,6 +98,8 @@ class Segmenter:
     config : mapping
         The suite's configuration.
     device : torch.device
+    digests : mapping
+        Of the models, from `taco.method.features.model_digests`.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Segmenter:
         labels: text.Labels,
         config: Mapping[str, Any],
         device: torch.device,
+        digests: Mapping[str, str],
     ) -> None:
         self.models, self.labels, self.config, self.device = models, labels, config, device
         constants = text.model_constants(models.clip, models.clap, models.fcclip)
@@ -123,7 +128,7 @@ class Segmenter:
             "device": runtime.describe(device),
             "threads": torch.get_num_threads(),
             "word_bank": {"count": len(labels.names), "digest": runtime.digest(labels.names)},
-            "models": features.model_digests(config["models"]),
+            "models": dict(digests),
             "versions": runtime.versions(runtime.REPORTED_PACKAGES),
             "commit": runtime.git_commit(suites.ROOT),
         }

@@ -39,7 +39,7 @@ def answer(model):
 def changed(model, **options):
     """The same models with other settings of the section ``segment``."""
     config = {**model.config, "segment": {**model.config["segment"], **options}}
-    return engine.Segmenter(model.models, model.labels, config, CPU)
+    return engine.Segmenter(model.models, model.labels, config, CPU, model.about["models"])
 
 
 # ---------------------------------------------------------------------------- the workflow's maps
@@ -221,7 +221,9 @@ def test_a_long_video_is_solved_in_pieces(model, tmp_path, monkeypatch):
 def test_words_of_ones_own(model):
     digests = features.model_digests(model.config["models"])
     labels = engine.lexicon.embed(["guitar", "engine"], model.models, model.config["prompts"], digests)
-    found = taco.segment(IMAGE, SOUND, model=engine.Segmenter(model.models, labels, model.config, CPU))
+    found = taco.segment(
+        IMAGE, SOUND, model=engine.Segmenter(model.models, labels, model.config, CPU, digests)
+    )
     assert found.words[0].text == found.heard[0].text == "guitar"
     assert len(found.words) == 2
 
