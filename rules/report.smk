@@ -82,5 +82,6 @@ rule costs:
         methods={name: suites.methods(config, name) for name in suites.used_datasets(config)},
         labels={name: variant["label"] for name, variant in config["variants"].items()},
         runs={task: (options["dataset"], suites.task_runs(config, task)) for task, options in config["tasks"].items()},
+        solved={name: suites.solved_as(config, name) for name in suites.used_datasets(config)},
     script:
         "../workflow_scripts/costs.py"

@@ -368,7 +368,29 @@ def test_runs_cover_every_bank_and_the_ablations(config):
         ("specific", "shuffled-audio"),
     }
     for task, options in config["tasks"].items():
-        assert set(suites.task_runs(config, task)) <= set(suites.runs(config, options["dataset"]))
+        solved = suites.solved_as(config, options["dataset"])
+        assert set(suites.task_runs(config, task)) <= set(solved)
+        assert set(solved.values()) == set(suites.runs(config, options["dataset"]))
+
+
+def test_variants_that_differ_in_decoding_alone_share_factors(config):
+    """No second factorisation and no second file: the receipt's job is asked for what it was asked for without them."""
+    without = copy.deepcopy(config)
+    for options in without["tasks"].values():
+        options["variants"] = [name for name in options["variants"] if name != "classes-by-proposal"]
+    for name in config["datasets"]:
+        assert suites.solved_runs(config, name) == suites.solved_runs(without, name)
+        assert suites.factor_files(config, name, 0) == suites.factor_files(without, name, 0)
+    scored = suites.scored_tasks(config, "avss")["avss"]["runs"]
+    assert (("specific", "classes-by-proposal"), ("specific", "proposed")) in scored
+    assert (("specific", "shuffled-audio"), ("specific", "shuffled-audio")) in scored
+
+
+def test_a_setting_or_a_sound_of_its_own_is_solved_on_its_own(config):
+    for change in ({"solver": {"beta_penalty": 7.0}}, {"sound": "silence"}):
+        own = suites.overlay(config, {"variants": {"classes-by-proposal": change}})
+        assert ("specific", "classes-by-proposal") in suites.runs(own, "avss")
+        assert len(suites.factor_files(own, "avss", 0)) == 1 + len(suites.factor_files(config, "avss", 0))
 
 
 def test_settings_are_overridden_by_dataset_then_variant(config):

@@ -24,10 +24,15 @@ def main(snakemake):
     labels = params.labels
     caches = [file for receipt in inputs.factors for file in receipts.read(receipt).values()]
     factors = costs.of_caches(caches, "factors", ("dataset", "bank", "variant"))
+    shared = {
+        (dataset, bank, labels[variant]): factors[dataset, *solved]
+        for dataset, runs in params.solved.items()
+        for (bank, variant), solved in runs.items()
+    }
     frame = costs.table(
         costs.of_caches(inputs.features, "features", ("dataset",)),
         costs.of_caches(inputs.proposals, "proposals", ("dataset",)),
-        {(dataset, bank, labels[variant]): spent for (dataset, bank, variant), spent in factors.items()},
+        shared,
         costs.of_scores(params.rows),
         {
             task: [(dataset, bank, labels[variant]) for bank, variant in runs]

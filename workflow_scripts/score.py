@@ -19,6 +19,7 @@ from taco.data import datasets, manifest
 from taco.data.reading import ahead
 from taco.method import contributed, evaluate, proposals
 from taco.method.examples import ExampleWriter
+from taco.method.naming import FACTOR
 from taco.method.stored import StoredRun
 from taco.method.text import CLASSES, Text
 from taco.progress import progress
@@ -75,11 +76,11 @@ def work_on(task, options, snakemake, text, factors, predictions, samples, devic
     )
     scorer = evaluate.Scorer(how, text.labels(name, CLASSES), text.constants, device)
     runs = [
-        StoredRun(variants[variant]["label"], bank, factors[bank, variant])
-        for bank, variant in options["runs"]
+        StoredRun(variants[variant]["label"], bank, factors[solved], variants[variant].get("classes", FACTOR))
+        for (bank, variant), solved in options["runs"]
     ]
     shown = {}
-    for one, (bank, variant) in zip(runs, options["runs"], strict=True):
+    for one, ((bank, variant), _) in zip(runs, options["runs"], strict=True):
         if bank == options["default_bank"] and variant == "proposed":
             shown[""] = one
         elif variants[variant]["sound"] == "shuffled":

@@ -6,6 +6,7 @@ Methods (rows are those of `taco.metrics`):
 * U only: the activations of factor k* as a map, no segmenter;
 * A-FC-CLIP: proposals classified by class names, channel of CLAP's most likely one; A⁺-FC-CLIP: the same with
   the names' text embeddings clamped at 0, as TACO's factors are (Table 1);
+* on semantic tasks, TACO and A-FC-CLIP with a name for each proposal (`taco.method.naming`), which is not of the paper;
 * controls: whole image, random mask, oracle mask.
 
 A binary task scores a soft map in 0..1; a semantic one a map of class ids.
@@ -27,7 +28,7 @@ from torch.nn import functional as F
 
 from taco import entries
 from taco.data.predictions import COLUMN, encode
-from taco.method import controls
+from taco.method import controls, naming
 from taco.method.text import Labels
 from taco.metrics import OWN, ScorePool, binary_row, semantic_row
 from taco.metrics.tasks import TASKS
@@ -80,7 +81,7 @@ class Scoring:
 
 
 class Run(NamedTuple):
-    """One variant of the method with one word bank: its factors for one sample, R seeds."""
+    """One variant of the method with one word bank: its factors for one sample, R seeds; what is named, by `naming`."""
 
     variant: str
     bank: str
@@ -88,6 +89,7 @@ class Run(NamedTuple):
     image_activations: Tensor  # [R, N, K]
     image_factors: Tensor  # [R, K, C]
     k_star: Tensor  # int64 [R]
+    classes: str = naming.FACTOR
 
 
 class Prediction(NamedTuple):
@@ -222,10 +224,13 @@ class Scorer:
             yield answer
             started = time.perf_counter()
 
+    def _hear(self, embedding: Tensor) -> Tensor:
+        """CLAP's probability of each class of the dataset's own list [J]."""
+        return (self.clap_scale * self.clap_labels @ F.normalize(embedding, dim=-1)).softmax(-1)
+
     def _listen(self, embedding: Tensor) -> tuple[float, int]:
         """CLAP's most likely class of the dataset's own list: its probability and index."""
-        logits = self.clap_scale * self.clap_labels @ F.normalize(embedding, dim=-1)
-        probability, index = logits.softmax(-1).max(-1)
+        probability, index = self._hear(embedding).max(-1)
         return float(probability), int(index)
 
     def _taco(self, sample: Sample, masks: Tensor) -> Iterator[Prediction]:
@@ -239,15 +244,39 @@ class Scorer:
         k_star = torch.cat([run.k_star for run in runs])
         classes = self._classify(sample, prompts)
         chosen = torch.arange(len(prompts), device=prompts.device)
+        shares = classes[chosen, :, k_star]
         named = self._nearest_label(prompts[chosen, k_star])
         spans = None
         if self.how.task == "avss":
             regions = torch.stack([_argmax_region(p, masks, k) for p, k in zip(classes, k_star, strict=True)])
         else:
-            maps = torch.einsum("pq,qhw->phw", classes[chosen, :, k_star], masks)
+            maps = torch.einsum("pq,qhw->phw", shares, masks)
             regions, spans = stretch(maps), span_of(maps)
-        scores = self._finish(regions, named)
-        yield from self._label_runs("TACO", runs, scores, named, spans)
+        scores, labels = self._finish(regions, named), [self.names[label] for label in named]
+        several = [run.classes == naming.PROPOSALS for run in runs for _ in run.seeds]
+        if any(several):
+            names = self._proposal_names(sample)
+            for place in np.flatnonzero(several):
+                scores[place], labels[place] = self._by_proposal(
+                    regions[place], shares[place], masks, names
+                )
+        yield from self._label_runs("TACO", runs, scores, labels, spans)
+
+    def _proposal_names(self, sample: Sample) -> Tensor:
+        """Class of each proposal [Q], an index into the names; see `naming`."""
+        seen = self._classify(sample, self.clip_labels[None])[0]
+        return naming.names(
+            seen, self._hear(sample.clap_embedding), range(1 - self.first_id, len(self.names))
+        )
+
+    def _by_proposal(
+        self, region: Tensor, shares: Tensor, masks: Tensor, names: Tensor
+    ) -> tuple[np.ndarray, str]:
+        """Class ids [size, size] of a region with a name for each proposal; the names that are seen, most pixels first."""
+        painted = naming.paint(region.round() > 0, shares, masks, names + self.first_id)
+        ids = self._resize_ids(painted[None])[0]
+        shown = Counter(ids[ids > 0].tolist()).most_common()
+        return ids, ", ".join(self.names[found - self.first_id] for found, _ in shown)
 
     def _activations_alone(self, sample: Sample) -> Iterator[Prediction]:
         maps = [run.image_activations[torch.arange(len(run.seeds)), :, run.k_star] for run in sample.runs]
@@ -255,21 +284,21 @@ class Scorer:
         named = self._nearest_label(
             torch.cat([run.image_factors[torch.arange(len(run.seeds)), run.k_star] for run in sample.runs])
         )
-        scores = self._finish(stretch(maps), named)
-        yield from self._label_runs("U only", sample.runs, scores, named, span_of(maps))
+        scores, labels = self._finish(stretch(maps), named), [self.names[label] for label in named]
+        yield from self._label_runs("U only", sample.runs, scores, labels, span_of(maps))
 
     def _label_runs(
         self,
         method: str,
         runs: Sequence[Run],
         scores: np.ndarray,
-        named: Sequence[int],
+        labels: Sequence[str],
         spans: Sequence[tuple[float, float]] | None,
     ) -> Iterator[Prediction]:
         cells = [(run, seed, int(k)) for run in runs for seed, k in zip(run.seeds, run.k_star, strict=True)]
         spans = spans or [(math.nan, math.nan)] * len(cells)
-        for (run, seed, k_star), score, label, span in zip(cells, scores, named, spans, strict=True):
-            yield Prediction(method, run.variant, run.bank, seed, score, k_star, self.names[label], span)
+        for (run, seed, k_star), score, label, span in zip(cells, scores, labels, spans, strict=True):
+            yield Prediction(method, run.variant, run.bank, seed, score, k_star, label, span)
 
     def _named_by_sound(self, sample: Sample, masks: Tensor, clap_label: int) -> Iterator[Prediction]:
         runs = [("A-FC-CLIP", prompt_set, self.clip_labels) for prompt_set in self.how.prompt_sets]
@@ -289,6 +318,12 @@ class Scorer:
             scores = self._finish(region, [clap_label])[0]
             label = self.names[clap_label]
             yield Prediction(method, prompt_set, "specific", DETERMINISTIC, scores, -1, label)
+            several = {run.variant: run for run in sample.runs if run.classes == naming.PROPOSALS}
+            if method == "A-FC-CLIP" and several:
+                names = self._proposal_names(sample)
+                found = self._by_proposal(region[0], classes[:, channel], masks, names)
+                for variant in several:
+                    yield Prediction(method, variant, "specific", DETERMINISTIC, found[0], -1, found[1])
 
     def _controls(self, sample: Sample, masks: Tensor, clap_label: int) -> Iterator[Prediction]:
         """Binary masks; they bypass the stretching of soft maps."""
@@ -331,10 +366,12 @@ class Scorer:
             )
             return resized[:, 0].cpu().numpy()
         ids = torch.tensor(labels, device=regions.device)[:, None, None] + self.first_id
-        painted = (regions.round() * ids).float()
-        return (
-            F.interpolate(painted[:, None], self._square, mode="nearest")[:, 0].cpu().numpy().astype(np.int64)
-        )
+        return self._resize_ids(regions.round() * ids)
+
+    def _resize_ids(self, painted: Tensor) -> np.ndarray:
+        """Class ids [P, h, w] at the size of the scores, int64."""
+        resized = F.interpolate(painted[:, None].float(), self._square, mode="nearest")
+        return resized[:, 0].cpu().numpy().astype(np.int64)
 
 
 def shared_masks(proposals: fcclip.Proposals, scorers: Sequence[Scorer]) -> Tensor:

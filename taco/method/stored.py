@@ -6,14 +6,16 @@ import torch
 
 from taco.cache.hdf5 import Cache
 from taco.method.evaluate import Run
+from taco.method.naming import FACTOR
 
 
 class StoredRun(NamedTuple):
-    """A run's open factor file, and the variant's name in score rows."""
+    """A run's open factor file, the variant's name in score rows, and what it names (`taco.method.naming`)."""
 
     label: str
     bank: str
     cache: Cache
+    classes: str = FACTOR
 
     def read(self, sample: str, device: torch.device) -> Run:
         """One sample's factors, all seeds."""
@@ -23,4 +25,4 @@ class StoredRun(NamedTuple):
             torch.from_numpy(self.cache[name][index]).to(device) for name in names
         )
         seeds = self.cache.attributes["seeds"]
-        return Run(self.label, self.bank, seeds, activations.float(), factors, k_star.long())
+        return Run(self.label, self.bank, seeds, activations.float(), factors, k_star.long(), self.classes)

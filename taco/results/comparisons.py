@@ -8,6 +8,7 @@ from taco.metrics.tasks import TASKS
 from taco.results.aggregate import image_scores
 from taco.results.resampling import paired_bootstrap, paired_permutation
 from taco.results.score_files import AggregateError
+from taco.results.tables import BY_PROPOSAL
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ PAIRS = (
     Pair(Side("TACO"), Side("TACO", "no-min"), ("ade_sp",)),
     Pair(Side("TACO"), Side("TACO", "w/o component"), ("ade_sp",)),
     Pair(Side("TACO"), Side("TACO", "w/o penalty"), ("ade_sp",)),
+    Pair(Side("TACO", BY_PROPOSAL), Side("TACO")),
+    Pair(Side("A-FC-CLIP", BY_PROPOSAL, "specific"), Side("A-FC-CLIP", "list", "specific")),
+    Pair(Side("TACO", BY_PROPOSAL), Side("A-FC-CLIP", BY_PROPOSAL, "specific")),
 )
 
 

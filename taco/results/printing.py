@@ -7,7 +7,7 @@ from taco.metrics.tasks import TASKS
 from taco.results.extended import MEASURES
 from taco.results.negatives import AUROC, MARKED, MARKED_STRETCHED
 from taco.results.pages import Grid, Page
-from taco.results.tables import NO_BANK, SPECS, label, number, suite_title
+from taco.results.tables import NO_BANK, OURS, OURS_NOTE, SPECS, label, number, suite_title
 
 
 def table_page(frame, suite, notes=()):
@@ -15,7 +15,7 @@ def table_page(frame, suite, notes=()):
 
     Cells read "measured (reported) [release] Δ deviation"; the release's number is shown where it differs from
     the paper's, and the deviation is from the release's number where there is one, else from the paper's. The best
-    of each column is bold; bounds and controls take no part in that.
+    of each column is bold; bounds, controls and variants that are not of the paper take no part in that.
 
     Parameters
     ----------
@@ -32,10 +32,19 @@ def table_page(frame, suite, notes=()):
     spec = SPECS[frame["table"].iloc[0]]
     bounds = {(row.method, row.variant) for row in spec.rows if row.bound}
     is_bound = pd.Series([key in bounds for key in zip(frame["method"], frame["variant"])], index=frame.index)
-    grids = [_grid(frame[~is_bound], spec, bold=True)]
+    is_ours = frame["variant"].isin(OURS)
+    grids = [_grid(frame[~is_bound & ~is_ours], spec, bold=True)]
+    if is_ours.any():
+        grids.append(_grid(frame[is_ours], spec, caption="Not of the paper:"))
     if is_bound.any():
         grids.append(_grid(frame[is_bound], spec, caption="For comparison (bounds and controls):"))
-    return Page(spec.name, spec.title, suite_title(suite), grids, [*_legend(frame), *notes])
+    notes = [*_legend(frame), *_of_ours(frame["variant"]), *notes]
+    return Page(spec.name, spec.title, suite_title(suite), grids, notes)
+
+
+def _of_ours(variants):
+    """What a page says where it shows variants that are not of the paper; list of str."""
+    return [OURS_NOTE] if set(variants) & set(OURS) else []
 
 
 def submission_page(frame, spec, own, suite):
@@ -146,6 +155,7 @@ def intervals_page(frame, suite):
             "mask-IoU: by image, at each method's own best threshold on the scored set. "
             "mIoU by image: mean over the classes of the union."
         ),
+        *_of_ours([*frame["variant_a"], *frame["variant_b"]]),
     ]
     title = "Paired comparisons of methods"
     return Page("intervals", title, suite_title(suite), [Grid.of(records, left=4)], notes)
@@ -189,6 +199,7 @@ def extended_page(frame, suite):
         ),
         "ADE SP in Table 3 differs from IoU by class here: there each class has a threshold of its own.",
         "Time and space for each sample, which no two runs measure alike, stand in costs.*.",
+        *_of_ours(frame["variant"]),
     ]
     title = "IoU by image, by class and of the whole set"
     return Page("extended", title, suite_title(suite), grids, notes, apart=True)
@@ -240,6 +251,7 @@ def costs_page(frame, suite):
             "MB: compressed on disk; features with proposals, factors of all seeds "
             f"({', '.join(str(n) for n in seeds if n > 1) or 1})."
         ),
+        *_of_ours(frame["variant"]),
     ]
     grouped = pd.DataFrame(lines).groupby("Dataset", sort=False)
     grids = [

@@ -44,6 +44,13 @@ SUITES = {
     "paper": "paper suite: the paper's datasets, models and settings",
 }
 _QUIET_VARIANTS = ("proposed", "list", "control", "literature", "submitted")
+BY_PROPOSAL = "classes by proposal"
+"""Label of the variant that names each proposal (`taco.method.naming`)."""
+GATED = "gated"
+"""The variant whose mask is empty where the map stays low (`taco.results.gating`)."""
+OURS = (BY_PROPOSAL, GATED)
+"""Variants that are not of the paper; wherever they are printed, this is said."""
+OURS_NOTE = "ours: not of the paper; docs/paper-and-code.md says what it is and what it was found to bring."
 
 
 class TableError(ValueError):
@@ -64,7 +71,7 @@ class Row:
 class TableSpec:
     """name: file name and the CSV's `table`; columns: (task, metric) pairs; rows: in printed order.
 
-    contributed: whether contributed methods are added where they were scored.
+    contributed: whether contributed methods, and variants of our own, are added where they were scored.
     """
 
     name: str
@@ -250,12 +257,12 @@ def build(aggregates, spec, reported, suite):
     records = [_literature(spec, *item) for item in _literature_cells(spec, reported)]
     index = {key: group for key, group in aggregates.groupby(["task", "method", "variant", "metric"])}
     missing = []
-    others = contributed_rows(aggregates) if spec.contributed else ()
+    others = (*our_rows(aggregates), *contributed_rows(aggregates)) if spec.contributed else ()
     for row in (*spec.rows, *others):
         for task, metric in spec.columns:
             found = _find(index.get((task, row.method, row.variant, metric)), row, task)
             if found is None and row in others:
-                continue  # a contributed method may answer some tasks only
+                continue  # such a method may answer some tasks only
             if found is None:
                 bank = "" if row.word_bank == ANY else f", {_bank(row, task)} bank"
                 missing.append(f"{task} {metric}: {row.method}, {row.variant}{bank}")
@@ -273,6 +280,13 @@ def contributed_rows(aggregates):
     """A row for each contributed method, by name."""
     found = aggregates.loc[aggregates["variant"] == CONTRIBUTED, "method"]
     return tuple(Row(method, CONTRIBUTED, NO_BANK) for method in sorted(set(found)))
+
+
+def our_rows(aggregates):
+    """A row for each method with each variant of our own."""
+    found = aggregates.loc[aggregates["variant"].isin(OURS), ["method", "variant", "word_bank"]]
+    rows = sorted({(OURS.index(row.variant), row.method, row.word_bank) for row in found.itertuples()})
+    return tuple(Row(method, OURS[place], bank) for place, method, bank in rows)
 
 
 def _bank(row, task):
@@ -384,8 +398,9 @@ def suite_title(suite):
 
 
 def label(method, variant):
-    """A row's printed name: the variant is left out where it is the usual one."""
-    return method if variant in _QUIET_VARIANTS else f"{method}, {variant}"
+    """A row's printed name: the variant is left out where it is the usual one, and marked where it is not of the paper."""
+    mark = " (ours)" if variant in OURS else ""
+    return method if variant in _QUIET_VARIANTS else f"{method}, {variant}{mark}"
 
 
 def number(mean, std=np.nan):

@@ -5,6 +5,7 @@ The only place that knows how the configuration hangs together. There is no code
 suites differ, a key differs.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -323,22 +324,36 @@ def task_runs(config: Config, task: str) -> list[tuple[str, str]]:
     return proposed + [(options["default_bank"], v) for v in options["variants"] if v != "proposed"]
 
 
-def runs(config: Config, name: str) -> list[tuple[str, str]]:
-    """Return the (bank, variant) pairs to solve on a dataset, over all its tasks, without repeats."""
+def scored_runs(config: Config, name: str) -> list[tuple[str, str]]:
+    """Return the (bank, variant) pairs that are scored on a dataset, over all its tasks, without repeats."""
     tasks = [task for task, options in config["tasks"].items() if options["dataset"] == name]
     return list(dict.fromkeys(pair for task in tasks for pair in task_runs(config, task)))
+
+
+def solved_as(config: Config, name: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return whose factors each of `scored_runs` is decoded from: variants that differ in decoding alone share them."""
+    first: dict[str, tuple[str, str]] = {}
+    return {
+        run: first.setdefault(json.dumps(_problem(config, name, *run), sort_keys=True), run)
+        for run in scored_runs(config, name)
+    }
+
+
+def _problem(config: Config, name: str, bank: str, variant: str) -> dict[str, Any]:
+    """What co-NMF is given: bank, whose sound, the solver's settings."""
+    sound = config["variants"][variant]["sound"]
+    return {"bank": bank, "sound": sound, "solver": solver_settings(config, name, variant)}
+
+
+def runs(config: Config, name: str) -> list[tuple[str, str]]:
+    """Return the (bank, variant) pairs to solve on a dataset: those of `scored_runs` with factors of their own."""
+    return list(dict.fromkeys(solved_as(config, name).values()))
 
 
 def solved_runs(config: Config, name: str) -> list[dict[str, Any]]:
     """Return what is solved on a dataset, in the order of `runs`: bank, variant, whose sound, the solver's settings."""
     return [
-        {
-            "bank": bank,
-            "variant": variant,
-            "sound": config["variants"][variant]["sound"],
-            "solver": solver_settings(config, name, variant),
-        }
-        for bank, variant in runs(config, name)
+        {"variant": variant, **_problem(config, name, bank, variant)} for bank, variant in runs(config, name)
     ]
 
 
@@ -381,9 +396,13 @@ def prediction_receipts(config: Config, name: str, shard: int) -> list[str]:
 
 
 def scored_tasks(config: Config, name: str) -> dict[str, dict[str, Any]]:
-    """Return the tasks of a dataset: each one's runs (bank, variant) and default bank."""
+    """Return the tasks of a dataset: each one's runs (bank, variant), each with the one of its factors, and default bank."""
+    solved = solved_as(config, name)
     return {
-        task: {"runs": task_runs(config, task), "default_bank": options["default_bank"]}
+        task: {
+            "runs": [(run, solved[run]) for run in task_runs(config, task)],
+            "default_bank": options["default_bank"],
+        }
         for task, options in config["tasks"].items()
         if options["dataset"] == name
     }

@@ -59,6 +59,8 @@ TABLE_RUNS: dict[str, set[tuple[str | None, str]]] = {
 }
 TABLES_OF_NAMED = {"table1", "table2", "table3", "table5"}
 """Those with a row of A-FC-CLIP."""
+SEMANTIC = {"avss", "ade_sp_semantic"}
+"""Tasks that name classes."""
 CONTROLS = ("whole image", "random mask", "oracle mask")
 """Rows of every table."""
 DIVERGES_SQUARED = 0.25
@@ -74,7 +76,13 @@ def problems(config: Config, solved: Solved) -> list[str]:
     solved : mapping
         Dataset, of those that some task uses, to its runs: ``bank``, ``variant``, ``sound``, ``solver`` (settings).
     """
-    checks = (_templates(config), _sounds(config), _clips(config, solved), _solving(config, solved))
+    checks = (
+        _templates(config),
+        _sounds(config),
+        _clips(config, solved),
+        _solving(config, solved),
+        _naming(config),
+    )
     return list(dict.fromkeys(chain(*checks, _components(config, solved))))
 
 
@@ -157,6 +165,25 @@ def _solving(config: Config, solved: Solved) -> Iterator[str]:
                 f"solver.learning_rate: the squared norm needs one of its own, as {DIVERGES_SQUARED} diverges, found "
                 f"{settings['learning_rate']}: try 1.0e-4"
             )
+
+
+def _naming(config: Config) -> Iterator[str]:
+    """Variants that name proposals where nothing is named, or by a sound that CLAP was not asked about."""
+    several = {
+        name for name, variant in config["variants"].items() if variant.get("classes", "factor") != "factor"
+    }
+    for task, options in config["tasks"].items():
+        for name in sorted(several.intersection(options["variants"])):
+            if task not in SEMANTIC:
+                yield (
+                    f"tasks.{task}.variants: expected variants that name no classes, as {task} names none, found {name}: "
+                    f"take {name} out (it belongs to {', '.join(sorted(SEMANTIC))})"
+                )
+            elif config["variants"][name]["sound"] != "own":
+                yield (
+                    f"variants.{name}.sound: expected own, as classes: proposals names by the image's own sound, found "
+                    f"{config['variants'][name]['sound']}"
+                )
 
 
 def _components(config: Config, solved: Solved) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from taco import suites
+from taco.metrics.tasks import TASKS
 from taco.suites import consistency
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,6 +153,22 @@ def test_settings_of_variants_and_datasets_are_checked_too(where):
 def test_a_variant_that_no_task_runs_decides_nothing():
     unused = {"label": "big", "sound": "own", "solver": {"n_components": 200}}
     suites.check(config({"variants": {"big": unused}}))
+
+
+# Names
+
+
+def test_proposals_are_named_where_classes_are_and_by_the_own_sound():
+    found = problems({"tasks": {"s4": {"variants": ["shuffled-audio", "classes-by-proposal"]}}})
+    assert (
+        "tasks.s4.variants: expected variants that name no classes" in found and "take classes-by-" in found
+    )
+    found = problems({"variants": {"classes-by-proposal": {"sound": "noise"}}})
+    assert "variants.classes-by-proposal.sound: expected own" in found and "found noise" in found
+    assert "classes: 'factors' is not one of" in problems(
+        {"variants": {"classes-by-proposal": {"classes": "factors"}}}
+    )
+    assert {name for name, task in TASKS.items() if task.kind == "semantic"} == consistency.SEMANTIC
 
 
 # Tables and figures
