@@ -1,4 +1,4 @@
-"""Optional target `calibrate`: thresholds for people's own pairs (config section `segment`), on the validation split."""
+"""Optional target `calibrate`: thresholds of masks and of the gate (config section `segment`), on the validation split."""
 
 
 rule calibrate:
@@ -7,6 +7,9 @@ rule calibrate:
     output:
         csv=f"results/{config['suite']}/calibration.csv",
         overlay=f"results/{config['suite']}/calibration.yaml",
+        gate=f"results/{config['suite']}/gate.csv",
+        png=f"results/{config['suite']}/gate.png",
+        pdf=f"results/{config['suite']}/gate.pdf",
     log:
         f"results/{config['suite']}/logs/calibrate.log",
     benchmark:
@@ -19,5 +22,6 @@ rule calibrate:
     params:
         code=digest("calibrate"),
         rows=suites.score_files(config, "rows.parquet"),
+        suite=config["suite"],
     script:
         "../workflow_scripts/calibrate.py"

@@ -2,11 +2,24 @@
 
 import json
 
+import pandas as pd
 from job import run
 
 from taco import runtime
 from taco.cache.hdf5 import open_cache
-from taco.results import aggregate, comparisons, extended, negatives, pools, printing, score_files, tables
+from taco.metrics.tasks import TASKS
+from taco.results import (
+    aggregate,
+    comparisons,
+    extended,
+    gating,
+    negative_audio,
+    negatives,
+    pools,
+    printing,
+    score_files,
+    tables,
+)
 
 
 def write_table(outputs, frame, page):
@@ -30,24 +43,40 @@ def write_extended(outputs, rows, config, given):
         extended.thresholds(values, suite, split).to_csv(path, index=False, lineterminator="\n")
 
 
+def write_negatives(outputs, rows, thresholds, suite):
+    """Write what is marked where nothing sounds: the test, the benchmark's figures, the gate's."""
+    values = [
+        negatives.per_seed(rows),
+        negative_audio.per_seed(rows),
+        gating.per_seed(rows, thresholds),
+    ]
+    values = pd.concat([found for found in values if len(found)] or values[:1], ignore_index=True)
+    frame = negatives.table(values, suite, unscaled=(negative_audio.UNIVERSAL,))
+    write_table(outputs, frame, printing.negatives_page(frame, suite, thresholds))
+
+
 def main(snakemake):
     config = snakemake.params.config
     suite, settings = config["suite"], config["tables"]
     rows = score_files.load_rows(snakemake.params.rows)
     pooled = pools.load(snakemake.params.pools)
     conventions = aggregate.Conventions.of(settings)
-    summary = aggregate.summarise(rows, pooled, conventions)
+    thresholds = config["segment"]["confidence_threshold"]
+    gated = gating.rows(rows, thresholds)
+    # Pools hold no single images, so the gate has no pooled scores.
+    images = gated[gated["task"].map(lambda task: TASKS[task].kind != "pooled").astype(bool)]
+    summary = aggregate.summarise(pd.concat([rows, images]), pooled, conventions)
+    everything = pd.concat([rows, gated], ignore_index=True)
     reported = tables.load_reported(settings["reported"]) if settings["reported"] else None
     for name in settings["which"]:
         frame = tables.build(summary, tables.SPECS[name], reported, suite)
         notes = [*(reported.notes.get(name, ()) if reported else ()), *conventions.notes()]
         write_table(snakemake.output, frame, printing.table_page(frame, suite, notes))
-    compared = comparisons.intervals(rows, draws=settings["bootstrap_samples"], seed=config["seed"])
+    compared = comparisons.intervals(everything, draws=settings["bootstrap_samples"], seed=config["seed"])
     compared = tables.intervals(compared, suite)
     write_table(snakemake.output, compared, printing.intervals_page(compared, suite))
-    write_extended(snakemake.output, rows, config, settings["thresholds"])
-    found = negatives.table(negatives.per_seed(rows), suite)
-    write_table(snakemake.output, found, printing.negatives_page(found, suite))
+    write_extended(snakemake.output, everything, config, settings["thresholds"])
+    write_negatives(snakemake.output, rows, thresholds, suite)
     with open_cache(snakemake.input.text, "text") as text:
         attributes = text.attributes
     digests = {

@@ -1,105 +1,90 @@
-"""Thresholds for people's own pairs, chosen on the validation split: of the mask, and below which a mask is empty.
+"""Thresholds chosen on the validation split: of the mask, and below which a mask is empty (`taco.results.gating`).
 
 The readout is the one of `taco.results.negatives`: the greatest value of a map before it is stretched. Positives are
 images with their own sound, negatives the same images with another clip's sound, silence or noise, and images whose own
 sound has no source.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
 from taco import metrics
-from taco.metrics.tasks import TASKS
-from taco.results import negatives
+from taco.results import gating, negatives
 from taco.results.aggregate import stack
 from taco.results.score_files import AggregateError
 
 COLUMNS = (
-    *("method", "mask_threshold", "mask_iou", "confidence_threshold", "kept", "balanced_accuracy"),
-    *("negatives", "emptied", "auroc", "n_positive", "n_negative"),
+    *("method", "mask_threshold", "mask_iou", "confidence_threshold", "kept", "cost", "negatives"),
+    *("marked", "marked_ungated", "emptied", "auroc", "n_positive", "n_negative"),
 )
 
 
-def table(rows: pd.DataFrame) -> pd.DataFrame:
+def table(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Thresholds of each method, and what they do to each kind of negatives.
 
     Parameters
     ----------
     rows : DataFrame
-        Score rows of the validation split, from `taco.results.aggregate.load_rows`: the binary tasks with their default
+        Score rows of the validation split, from `taco.results.score_files.load_rows`: the binary tasks with their default
         word banks, all seeds.
 
     Returns
     -------
-    DataFrame
+    chosen : DataFrame
         `COLUMNS`, a row for each method and kind of negatives. ``mask_threshold`` has the greatest mean mask-IoU over tasks;
-        ``confidence_threshold`` the greatest balanced accuracy: the mean of ``kept``, the share of positives above it, and
-        the mean of ``emptied``, the shares of each kind of negatives below it. All shares are fractions.
+        ``confidence_threshold`` is the greatest one that costs positives at most one point of it: ``cost`` is what they lose,
+        ``kept`` the share of them above it; ``emptied`` is the share of negatives below it, ``marked`` the share of their
+        pixels that stays marked, ``marked_ungated`` that without a gate. All are fractions.
+    curves : DataFrame
+        `taco.results.gating.frontier` of each ``method``.
 
     Raises
     ------
     AggregateError
         Where no positive or no negative was scored.
     """
-    wanted = [rows["method"].isin(negatives.METHODS) & (rows["task"] == task) & (rows["word_bank"] == form.word_bank)
-              for task, form in TASKS.items() if form.kind != "semantic"]  # fmt: skip
-    rows = rows[np.logical_or.reduce(wanted) & rows["peak"].notna()]
-    records = []
-    for method, group in rows.groupby("method", sort=False):
-        own = group[group["variant"] == "proposed"]
-        positives = own[own["positives"] > 0]
-        kinds = {kind: group[group["variant"] == name] for kind, name in negatives.EXCHANGED.items()}
-        kinds[negatives.NO_SOURCE] = own[own["positives"] == 0]
-        kinds = {kind: found for kind, found in kinds.items() if len(found)}
-        if positives.empty or not kinds:
-            raise AggregateError(
-                f"calibration: expected {method} with own and with exchanged sounds, found {len(positives)} and "
-                f"{sum(map(len, kinds.values()))} rows. Run the variants shuffled-audio, silence and noise."
-            )
+    records, curves = [], []
+    for method in negatives.METHODS:
+        parts = [part for part in negatives.grouped(rows) if part.method == method]
+        if not parts:
+            continue
+        positives = pd.concat([part.positives for part in parts])
+        kinds = {kind: [part.kinds[kind] for part in parts if kind in part.kinds] for kind in negatives.KINDS}
+        kinds = {kind: pd.concat(found) for kind, found in kinds.items() if found}
         level, iou = mask_threshold(positives)
-        least, kept, emptied = confidence_threshold(positives, kinds)
-        balanced = (kept + np.mean(list(emptied.values()))) / 2
+        curve = gating.frontier(positives, kinds, level)
+        chosen, first = gating.choose(curve), curve.iloc[0]
+        shared = (method, float(metrics.THRESHOLDS[level]), iou, *chosen[["threshold", "kept", "cost"]])
         for kind, found in kinds.items():
+            emptied = float((found["peak"] < chosen["threshold"]).mean())
             area = negatives.auroc(positives["peak"], found["peak"])
-            shared = (method, level, iou, least, kept, balanced)
-            records.append((*shared, kind, emptied[kind], area, len(positives), len(found)))
-    return pd.DataFrame(records, columns=COLUMNS)
+            counts = len(positives), len(found)
+            records.append((*shared, kind, chosen[kind], first[kind], emptied, area, *counts))
+        curves.append(curve.assign(method=method))
+    if not records:
+        raise AggregateError(
+            "calibration: expected images with own and with exchanged sounds, found none of one of them. Run the variants "
+            "shuffled-audio, silence and noise."
+        )
+    return pd.DataFrame(records, columns=COLUMNS), pd.concat(curves, ignore_index=True)
 
 
-def mask_threshold(positives: pd.DataFrame) -> tuple[float, float]:
-    """The threshold of stretched maps with the greatest mask-IoU, and that IoU (fraction): the mean over tasks."""
+def mask_threshold(positives: pd.DataFrame) -> tuple[int, float]:
+    """The threshold of stretched maps with the greatest mask-IoU, an index, and that IoU (fraction): the mean over tasks."""
     curves = [
         metrics.mask_iou(rows["pixels"], rows["positives"], stack(rows["tp"]), stack(rows["fp"])).mean(axis=0)
         for _, rows in positives.groupby("task")
     ]
     mean = np.mean(curves, axis=0)
-    return float(metrics.THRESHOLDS[mean.argmax()]), float(mean.max())
-
-
-def confidence_threshold(
-    positives: pd.DataFrame, kinds: Mapping[str, pd.DataFrame]
-) -> tuple[float, float, dict[str, float]]:
-    """The least peak with the greatest balanced accuracy; the share of positives kept; of each kind of negatives emptied."""
-    peaks = [positives["peak"], *(rows["peak"] for rows in kinds.values())]
-    candidates = np.unique(np.concatenate(peaks))
-
-    def below(found: pd.Series) -> np.ndarray:
-        return np.searchsorted(np.sort(found), candidates) / len(found)
-
-    kept = 1 - below(positives["peak"])
-    emptied = {kind: below(rows["peak"]) for kind, rows in kinds.items()}
-    best = int((kept + np.mean(list(emptied.values()), axis=0)).argmax())
-    return float(candidates[best]), float(kept[best]), {kind: float(v[best]) for kind, v in emptied.items()}
+    return int(mean.argmax()), float(mean.max())
 
 
 def overlay(found: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-    """The section ``segment`` of a configuration with these thresholds, to three digits."""
+    """The section ``segment`` of a configuration with these thresholds, to six digits."""
     methods = found.drop_duplicates("method").set_index("method")
     names = ("mask_threshold", "confidence_threshold")
     return {
         "segment": {
-            name: {method: float(f"{value:.3g}") for method, value in methods[name].items()} for name in names
+            name: {method: float(f"{value:.6g}") for method, value in methods[name].items()} for name in names
         }
     }

@@ -6,9 +6,9 @@ import pandas as pd
 
 from taco.metrics.tasks import TASKS
 from taco.results.aggregate import image_scores
+from taco.results.ours import BY_PROPOSAL, GATED
 from taco.results.resampling import paired_bootstrap, paired_permutation
 from taco.results.score_files import AggregateError
-from taco.results.tables import BY_PROPOSAL
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ PAIRS = (
     Pair(Side("TACO", BY_PROPOSAL), Side("TACO")),
     Pair(Side("A-FC-CLIP", BY_PROPOSAL, "specific"), Side("A-FC-CLIP", "list", "specific")),
     Pair(Side("TACO", BY_PROPOSAL), Side("A-FC-CLIP", BY_PROPOSAL, "specific")),
+    Pair(Side("TACO", GATED), Side("TACO")),
 )
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from taco import metrics
 from taco.metrics.tasks import TASKS
 from taco.results.aggregate import ENTRIES, label_range, population_std, stack, written
+from taco.results.ours import GATED
 from taco.results.score_files import CELL, AggregateError
 
 BY_IMAGE = "IoU by image"
@@ -125,12 +126,17 @@ def per_seed(rows, split, given=None):
                 best = int(values.argmax())
                 found.append((measure, f"best on {split}", float(thresholds[best]), float(values[best])))
                 if given is not None:
-                    index = _index(chosen, (*key, measure), thresholds)
+                    index = _index(chosen, (*_ungated(key), measure), thresholds)
                     found.append((measure, other, float(thresholds[index]), float(values[index])))
         found += [(name, NO_THRESHOLD, np.nan, value) for name, value in own_metrics(group).items()]
         records += [(*key, *entry, len(group)) for entry in found]
     columns = [*CELL, "seed", "metric", "rule", "threshold", "value", "n_samples"]
     return pd.DataFrame(records, columns=columns)
+
+
+def _ungated(key):
+    """The cell and seed that a gate stands on: it changes no threshold."""
+    return tuple("proposed" if part == GATED else part for part in key)
 
 
 def _index(chosen, key, thresholds):

@@ -9,6 +9,8 @@ with their own sound; negatives are of several kinds:
 * no source: images whose own sound has no source, so that their truth is empty (MS3).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
@@ -19,12 +21,15 @@ from taco.results.aggregate import population_std, stack
 OFF_SCREEN, SILENCE, NOISE, NO_SOURCE = "off-screen sound", "silence", "noise", "frames without a source"
 EXCHANGED = {OFF_SCREEN: "shuffled audio", SILENCE: "silence", NOISE: "noise"}
 """Kinds of negatives whose sound was put in place of the image's own, and their variants."""
+KINDS = (*EXCHANGED, NO_SOURCE)
+ALL = "all kinds"
 METHODS = ("TACO", "U only")
 CANDIDATES = 200
 COLUMNS = (
     *("table", "dataset", "method", "word_bank", "negatives", "metric"),
     *("mean", "std", "n_seeds", "n_positive", "n_negative", "source"),
 )
+KEYS = ["task", "method", "word_bank", "negatives", "metric"]
 AUROC = "AUROC"
 MARKED, MARKED_STRETCHED = "falsely marked", "falsely marked, stretched"
 
@@ -100,7 +105,7 @@ def choose_threshold(positives, negatives):
     return chosen
 
 
-def _halves(positives, negatives):
+def halves(positives, negatives):
     """Split rows by clip: every second clip (in order of names) chooses the threshold, the others are held out.
 
     Clips with negatives are dealt out first, on their own, so that both halves have some.
@@ -117,7 +122,7 @@ def _halves(positives, negatives):
 def _measures(positives, negatives):
     """The measures of one seed as pairs (metric, fraction); falsely marked pixels only where both halves have rows."""
     yield AUROC, auroc(positives["peak"], negatives["peak"])
-    (fit, _), (fit_negative, held_out) = _halves(positives, negatives)
+    (fit, _), (fit_negative, held_out) = halves(positives, negatives)
     if not min(len(fit), len(fit_negative), len(held_out)):
         return
     threshold = choose_threshold(fit, fit_negative)
@@ -126,6 +131,51 @@ def _measures(positives, negatives):
     best = int(iou.mean(axis=0).argmax())
     marked = (stack(held_out["tp"]) + stack(held_out["fp"]))[:, best]
     yield MARKED_STRETCHED, float(np.mean(marked / held_out["pixels"]))
+
+
+class Part(NamedTuple):
+    """One method, task and seed: rows of its positives, and of each kind of negatives that it has."""
+
+    task: str
+    method: str
+    word_bank: str
+    seed: int
+    positives: pd.DataFrame
+    kinds: dict[str, pd.DataFrame]
+
+    def record(self, kind, metric, value, n_negative):
+        """One value, as a row of `per_seed`."""
+        return {
+            **{name: getattr(self, name) for name in ("task", "method", "word_bank", "seed")},
+            "negatives": kind,
+            "metric": metric,
+            "value": value,
+            "n_positive": len(self.positives),
+            "n_negative": n_negative,
+        }
+
+
+def grouped(rows):
+    """Yield a `Part` for each method, task and seed that has positives and some kind of negatives.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        from `taco.results.score_files.load_rows`; of each task its default word bank is taken
+    """
+    for task, form in TASKS.items():
+        found = rows[(rows["task"] == task) & (rows["word_bank"] == form.word_bank)]
+        if form.kind == "semantic" or "peak" not in found:
+            continue
+        found = found[found["peak"].notna()]
+        for (method, seed), group in found[found["method"].isin(METHODS)].groupby(["method", "seed"]):
+            own = group[group["variant"] == "proposed"]
+            seen = own["positives"] > 0
+            kinds = {kind: group[group["variant"] == variant] for kind, variant in EXCHANGED.items()}
+            kinds[NO_SOURCE] = own[~seen]
+            kinds = {kind: negatives for kind, negatives in kinds.items() if len(negatives)}
+            if kinds and seen.any():
+                yield Part(task, method, form.word_bank, seed, own[seen], kinds)
 
 
 def per_seed(rows):
@@ -138,44 +188,27 @@ def per_seed(rows):
 
     Returns
     -------
-    DataFrame: task, method, word_bank, negatives, seed, metric, value (fraction), n_positive, n_negative; empty where
+    DataFrame: task, method, word_bank, seed, negatives, metric, value (fraction), n_positive, n_negative; empty where
     no task has negatives
     """
-    names = [
-        "task",
-        "method",
-        "word_bank",
-        "negatives",
-        "seed",
-        "metric",
-        "value",
-        "n_positive",
-        "n_negative",
-    ]
-    records = []
-    for task, form in TASKS.items():
-        found = rows[(rows["task"] == task) & (rows["word_bank"] == form.word_bank)]
-        if form.kind == "semantic" or "peak" not in found:
-            continue
-        found = found[found["peak"].notna()]
-        for (method, seed), group in found[found["method"].isin(METHODS)].groupby(["method", "seed"]):
-            own = group[group["variant"] == "proposed"]
-            seen = own["positives"] > 0
-            kinds = {kind: group[group["variant"] == variant] for kind, variant in EXCHANGED.items()}
-            kinds[NO_SOURCE] = own[~seen]
-            for kind, negatives in kinds.items():
-                if len(negatives) and seen.any():
-                    counts = int(seen.sum()), len(negatives)
-                    for metric, value in _measures(own[seen], negatives):
-                        records.append((task, method, form.word_bank, kind, seed, metric, value, *counts))
-    return pd.DataFrame(records, columns=names)
+    return pd.DataFrame(
+        [
+            part.record(kind, metric, value, len(negatives))
+            for part in grouped(rows)
+            for kind, negatives in part.kinds.items()
+            for metric, value in _measures(part.positives, negatives)
+        ],
+        columns=[*KEYS, "seed", "value", "n_positive", "n_negative"],
+    )
 
 
-def table(values, suite):
-    """`per_seed` for CSV: mean and population std over seeds, in percent, with the dataset's name and the suite."""
-    keys = ["task", "method", "word_bank", "negatives", "metric"]
+def table(values, suite, unscaled=()):
+    """`per_seed` for CSV: mean and population std over seeds, in percent, with the dataset's name and the suite.
+
+    Metrics in ``unscaled`` are thresholds on a map's own scale and stay as they are.
+    """
     frame = (
-        values.groupby(keys, sort=False)
+        values.groupby(KEYS, sort=False)
         .agg(
             mean=("value", "mean"),
             std=("value", population_std),
@@ -185,6 +218,7 @@ def table(values, suite):
         )
         .reset_index()
     )
-    frame[["mean", "std"]] *= 100
+    scale = np.where(frame["metric"].isin(unscaled), 1, 100)
+    frame[["mean", "std"]] = frame[["mean", "std"]].mul(scale, axis=0)
     frame["dataset"] = [TASKS[task].title for task in frame["task"]]
     return frame.assign(table="negatives", source=f"measured: {suite} suite")[list(COLUMNS)]

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 
 from taco.metrics.tasks import TASKS
+from taco.results import gating, negative_audio, negatives
 from taco.results.extended import MEASURES
 from taco.results.negatives import AUROC, MARKED, MARKED_STRETCHED
+from taco.results.ours import OURS, OURS_NOTE
 from taco.results.pages import Grid, Page
-from taco.results.tables import NO_BANK, OURS, OURS_NOTE, SPECS, label, number, suite_title
+from taco.results.tables import NO_BANK, SPECS, label, number, suite_title
 
 
 def table_page(frame, suite, notes=()):
@@ -261,43 +263,124 @@ def costs_page(frame, suite):
     return Page("costs", "Time and space for each sample", suite_title(suite), grids, notes, apart=True)
 
 
-def negatives_page(frame, suite):
-    """The test of `taco.results.negatives.table`."""
-    lines = []
-    for (dataset, method, bank, kind), part in frame.groupby(
-        ["dataset", "method", "word_bank", "negatives"], sort=False
-    ):
-        cells = {row["metric"]: number(row["mean"], row["std"]) for row in part.to_dict("records")}
-        first = part.iloc[0]
-        line = {"Dataset": dataset, "Method": method, "Word bank": bank, "Negatives": kind}
-        line |= {metric: cells.get(metric, "") for metric in (AUROC, MARKED, MARKED_STRETCHED)}
-        counts = {
-            "positives": first["n_positive"],
-            "negatives": first["n_negative"],
-            "seeds": first["n_seeds"],
-        }
-        lines.append(line | counts)
-    notes = [
-        (
-            "Percent; mean ± population standard deviation over seeds. Readout: the greatest value of the map before it is "
-            "stretched to 0 … 1."
-        ),
-        (
-            "AUROC: positives (own sound, some truth) against negatives; 50 is chance. The paper says that such a sound's "
-            "segmentation is empty; its metric cannot show that, since stretching gives every map a maximum of 1."
-        ),
-        (
-            "falsely marked: share of pixels above a threshold on the un-normalised map, on negatives of held-out clips; the "
-            "threshold is chosen on the other clips (greatest mean of IoU on positives and share left free on negatives)."
-        ),
-        (
-            "falsely marked, stretched: the same for the stretched map at the threshold of the best mask-IoU, which is what the "
-            "paper's metric uses; it can never be empty."
-        ),
-        (
-            "off-screen sound: another clip's sound, of other classes wherever possible. silence, noise: digital silence, or "
-            "white noise at −20 dB, in place of the sound. frames without a source: their own sound, and an empty truth."
-        ),
+def negatives_page(frame, suite, thresholds=None):
+    """The test of `taco.results.negatives.table`, and below it what other ways of asking the same find.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        from `taco.results.negatives.table`; may hold the figures of `taco.results.negative_audio` and `taco.results.gating`
+    suite : str
+    thresholds : mapping method → float or None
+        of the gate, if there is one
+    """
+    grids, notes = [], []
+    parts = (
+        (_test_lines, TEST_NOTES, ""),
+        (_benchmark_lines, BENCHMARK_NOTES, BENCHMARK),
+        (_gate_lines, GATE_NOTES, GATE),
+    )
+    for lines_of, told, caption in parts:
+        if lines := lines_of(frame):
+            grids.append(Grid.of(lines, left=4 if lines_of is _test_lines else 3, caption=caption))
+            notes += told
+    if any(value is not None for value in (thresholds or {}).values()):
+        shown = ", ".join(
+            f"{method} {value:.4g}" for method, value in thresholds.items() if value is not None
+        )
+        notes.append(f"Thresholds of the gate: {shown} (segment.confidence_threshold).")
+    title = "Sounds that are not of the image"
+    return Page("negatives", title, suite_title(suite), grids or [Grid([("", "Dataset")], [], left=1)], notes)
+
+
+def _runs(frame):
+    """Yield each dataset, method and word bank with its rows and the first columns of its line."""
+    for key, part in frame.groupby(["dataset", "method", "word_bank"], sort=False):
+        yield dict(zip(("Dataset", "Method", "Word bank"), key, strict=True)), part
+
+
+def _numbers(part, kind, names):
+    """Cells of a kind of negatives, empty where something was not measured."""
+    cells = {row["metric"]: row for row in part[part["negatives"] == kind].to_dict("records")}
+    return {name: number(cells[name]["mean"], cells[name]["std"]) if name in cells else "" for name in names}
+
+
+def _counts(part):
+    first = part.iloc[0]
+    return {"positives": first["n_positive"], "negatives": first["n_negative"], "seeds": first["n_seeds"]}
+
+
+def _test_lines(frame):
+    names = (AUROC, MARKED, MARKED_STRETCHED)
+    return [
+        {**line, "Negatives": kind, **_numbers(rows, kind, names), **_counts(rows)}
+        for line, part in _runs(frame[frame["metric"].isin(names)])
+        for kind, rows in part.groupby("negatives", sort=False)
     ]
-    grids = [Grid.of(lines, left=4)] if lines else [Grid([("", "Dataset")], [], left=1)]
-    return Page("negatives", "Sounds that are not of the image", suite_title(suite), grids, notes)
+
+
+def _benchmark_lines(frame):
+    lines = []
+    for line, part in _runs(frame[frame["metric"].isin(negative_audio.NAMES)]):
+        kinds = [kind for kind in negatives.KINDS if kind in set(part["negatives"])]
+        line |= _numbers(part, negatives.ALL, negative_audio.WHOLE)
+        for name in negative_audio.BY_KIND:
+            line |= {f"{name}, {kind}": _numbers(part, kind, [name])[name] for kind in negatives.EXCHANGED}
+        lines.append(line | {"kinds": len(kinds), "seeds": part.iloc[0]["n_seeds"]})
+    return lines
+
+
+def _gate_lines(frame):
+    lines = []
+    for line, part in _runs(frame[frame["metric"].isin(gating.NAMES)]):
+        line |= _numbers(part, negatives.ALL, (gating.WITHOUT, gating.WITH, gating.KEPT))
+        for kind in negatives.KINDS:
+            cells = _numbers(part, kind, (gating.MARKED_WITHOUT, gating.MARKED_WITH))
+            line[f"marked, {kind}"] = " → ".join(filter(None, cells.values()))
+        lines.append(line | {"seeds": part.iloc[0]["n_seeds"]})
+    return lines
+
+
+BENCHMARK = "Figures of the negative-audio benchmark:"
+GATE = "With a gate (ours, not of the paper):"
+TEST_NOTES = [
+    (
+        "Percent; mean ± population standard deviation over seeds. Readout: the greatest value of the map before it is "
+        "stretched to 0 … 1."
+    ),
+    (
+        "AUROC: positives (own sound, some truth) against negatives; 50 is chance. The paper says that such a sound's "
+        "segmentation is empty; its metric cannot show that, since stretching gives every map a maximum of 1."
+    ),
+    (
+        "falsely marked: share of pixels above a threshold on the un-normalised map, on negatives of held-out clips; the "
+        "threshold is chosen on the other clips (greatest mean of IoU on positives and share left free on negatives)."
+    ),
+    (
+        "falsely marked, stretched: the same for the stretched map at the threshold of the best mask-IoU, which is what the "
+        "paper's metric uses; it can never be empty."
+    ),
+    (
+        "off-screen sound: another clip's sound, of other classes wherever possible. silence, noise: digital silence, or "
+        "white noise at −20 dB, in place of the sound. frames without a source: their own sound, and an empty truth."
+    ),
+]
+BENCHMARK_NOTES = [
+    (
+        "Negative-audio benchmark (Juanola, Haro and Fuentes, arXiv 2410.01020): un-normalised maps above one universal "
+        "threshold, the third quartile of the greatest values of negatives' maps; here found on every second clip and applied "
+        "to the others. cIoU: mean IoU over positives. AUC: area under the share of positives with an IoU of at least t, over "
+        "t. pIA: mean share of the image that is marked on negatives. AUC_N: area under the share of negatives with a pIA of "
+        "at most t. F_LOC: harmonic mean of cIoU and the mean over kinds of 100 − pIA. F_AUC: harmonic mean of AUC and the "
+        "mean over kinds of AUC_N. The threshold is on the map's own scale; kinds: how many of silence, noise and off-screen "
+        "sound were scored."
+    ),
+]
+GATE_NOTES = [
+    (
+        "Gate: the mask is empty where the greatest value of the map before stretching is below a threshold chosen on the "
+        "validation split (snakemake calibrate: the greatest that costs at most one point of mask-IoU there). mask-IoU of "
+        "positives with some truth, at the threshold that is best for them without the gate; kept: the share of them that has "
+        "a mask; marked: share of pixels of negatives that are marked, without → with the gate."
+    ),
+]

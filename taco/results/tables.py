@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from taco.metrics.tasks import TASKS
+from taco.results.ours import OURS
 
 COLUMNS = (
     "table",
@@ -44,13 +45,6 @@ SUITES = {
     "paper": "paper suite: the paper's datasets, models and settings",
 }
 _QUIET_VARIANTS = ("proposed", "list", "control", "literature", "submitted")
-BY_PROPOSAL = "classes by proposal"
-"""Label of the variant that names each proposal (`taco.method.naming`)."""
-GATED = "gated"
-"""The variant whose mask is empty where the map stays low (`taco.results.gating`)."""
-OURS = (BY_PROPOSAL, GATED)
-"""Variants that are not of the paper; wherever they are printed, this is said."""
-OURS_NOTE = "ours: not of the paper; docs/paper-and-code.md says what it is and what it was found to bring."
 
 
 class TableError(ValueError):
