@@ -257,9 +257,7 @@ class Scorer:
         if any(several):
             names = self._proposal_names(sample)
             for place in np.flatnonzero(several):
-                scores[place], labels[place] = self._by_proposal(
-                    regions[place], shares[place], masks, names
-                )
+                scores[place], labels[place] = self._by_proposal(regions[place], shares[place], masks, names)
         yield from self._label_runs("TACO", runs, scores, labels, spans)
 
     def _proposal_names(self, sample: Sample) -> Tensor:

@@ -40,8 +40,8 @@ def rows(scored: pd.DataFrame, thresholds: Mapping[str, float | None]) -> pd.Dat
     -------
     DataFrame
         A row with variant `taco.results.tables.GATED` for each of the proposed variant's on a binary task, in the default
-        word bank: as `taco.metrics.binary_row` counts an empty map where the peak is below the threshold. Pooled scores do
-        not follow from rows.
+        word bank: as `taco.metrics.binary_row` counts an empty map where the peak is below the threshold. Pooled scores and
+        metrics of one's own do not follow from rows.
     """
     if "peak" not in scored:
         return scored.iloc[:0]
@@ -52,7 +52,9 @@ def rows(scored: pd.DataFrame, thresholds: Mapping[str, float | None]) -> pd.Dat
         & scored["method"].isin([method for method in METHODS if thresholds.get(method) is not None])
         & scored["peak"].notna()
     ]
-    return emptied(found, found["peak"] < found["method"].map(thresholds)).assign(variant=GATED)
+    gated = emptied(found, found["peak"] < found["method"].map(thresholds)).assign(variant=GATED)
+    own = [name for name in gated if name.startswith(metrics.OWN)]
+    return gated.assign(**dict.fromkeys(own, np.nan))
 
 
 def emptied(found: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
