@@ -283,7 +283,7 @@ def time_pair(watch: Stopwatch, config: Mapping[str, Any], models: features.Mode
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)
     rate = models.clap.sample_rate
-    sound = 0.1 * rng.standard_normal(round(models.clap.window * rate)).astype(np.float32), rate
+    sound = 0.1 * rng.standard_normal(models.clap.window).astype(np.float32), rate
     if watch.device.type == "cuda":
         model.segment(photo, sound)
     watch.time("taco segment, one pair", lambda: model.segment(photo, sound), 1, "pair")
