@@ -85,3 +85,29 @@ rule costs:
         solved={name: suites.solved_as(config, name) for name in suites.used_datasets(config)},
     script:
         "../workflow_scripts/costs.py"
+
+
+# One page of a finished run; where the suite's sounds are generated, it also makes the target `hearing`.
+rule results_page:
+    input:
+        tables=[f"results/{config['suite']}/tables/{table}.md" for table in TABLES if table != "extended"],
+        intervals=f"results/{config['suite']}/tables/intervals.csv",
+        provenance=f"results/{config['suite']}/provenance.json",
+        hearing=[f"results/{config['suite']}/hearing.{ext}" for ext in ["png", "md"]] if hears_noise() else [],
+        reported=ROOT / "config/reported.yaml",
+    output:
+        f"results/{config['suite']}/results.md",
+    log:
+        f"results/{config['suite']}/logs/results_page.log",
+    benchmark:
+        f"results/{config['suite']}/benchmarks/results_page.tsv"
+    conda:
+        "../envs/taco.yaml"
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(30),
+    params:
+        code=digest("results_page"),
+        suite=config["suite"],
+    script:
+        "../workflow_scripts/results_page.py"
