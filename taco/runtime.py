@@ -6,6 +6,7 @@ Imports neither torch nor anything of the package at import time, so that dry ru
 import ast
 import contextlib
 import errno
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -307,16 +308,15 @@ def code_digest(entry: str | Path, root: str | Path, package: str = "taco") -> s
     str
         SHA-256 (hex) over the module names and their trees.
     """
-    trees = {"": _tree(Path(entry))}
-    pending = sorted(imported_modules(trees[""], Path(root), package))
+    trees, pending = {}, [("", Path(entry))]
     while pending:
-        name = pending.pop()
+        name, path = pending.pop()
         if name in trees:
             continue
-        path = module_path(name, Path(root))
-        trees[name] = _tree(path)
-        pending += imported_modules(trees[name], Path(root), package, name)
-    return digest({name: ast.dump(tree) for name, tree in trees.items()})
+        trees[name], imports = _parsed(path.read_text(encoding="utf-8"), str(path))
+        used = imported_modules(imports, Path(root), package, name)
+        pending += [(module, module_path(module, Path(root))) for module in used]
+    return digest(trees)
 
 
 def module_path(name: str, root: Path) -> Path | None:
@@ -353,10 +353,14 @@ def _absolute(node: ast.ImportFrom, importer: str, root: Path) -> str:
     return ".".join([*base, *([node.module] if node.module else [])])
 
 
-def _tree(path: Path) -> ast.AST:
-    """Parse a file and drop its docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+@functools.cache  # stages share most modules, and every job reads all rules
+def _parsed(source: str, filename: str) -> tuple[str, ast.Module]:
+    """Dump of a source's syntax tree without docstrings, and a tree of its imports alone."""
+    tree = ast.parse(source, filename)
+    imports = []
     for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(node)
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         first = node.body[0] if node.body else None
@@ -366,7 +370,7 @@ def _tree(path: Path) -> ast.AST:
             and isinstance(first.value.value, str)
         ):
             node.body = node.body[1:]
-    return tree
+    return ast.dump(tree), ast.Module(imports, [])
 
 
 def generator(seed: int, purpose: str, key: str = "") -> "np.random.Generator":
