@@ -160,6 +160,12 @@ def every_shard(pattern):
     ]
 
 
+def hears_noise():
+    """Whether the suite's sounds are generated, so that `hearing` can exchange their noise."""
+    tasks = [task for task in config.get("hearing", {}).get("clips", {}) if task in config["tasks"]]
+    return bool(tasks) and all(config["datasets"][config["tasks"][task]["dataset"]]["generated"] for task in tasks)
+
+
 def require_validation(target):
     """Stop unless the validation split is configured: the split that results are reported on must not choose settings."""
     if config["split"] != "val":
