@@ -23,6 +23,7 @@ include: "rules/figures.smk"
 include: "rules/verify.smk"
 include: "rules/sensitivity.smk"
 include: "rules/calibrate.smk"
+include: "rules/hearing.smk"
 
 
 rule all:

@@ -181,6 +181,34 @@ def validation_scores(wildcards):
     return expand(f"results/{config['suite']}/sensitivity/{{task}}.csv", task=config["tasks"])
 
 
+def world_scores(wildcards):
+    """Scores of the generated world's binary tasks at each range of the signal-to-noise ratio."""
+    require_validation("calibrate_world")
+    return heard_scores("calibrate_world")
+
+
+def heard_scores(sweep):
+    """Scores of the binary tasks in a sweep over signal-to-noise ratios."""
+    tasks = [task for task in ["s4", "ms3", "ade_sp"] if task in config["tasks"]]
+    foreign = [task for task in tasks if not config["datasets"][config["tasks"][task]["dataset"]]["generated"]]
+    if foreign or not tasks:
+        raise WorkflowError(
+            f"The target `{sweep}` sounds the generated world anew; of this suite's tasks {foreign or 'none'} cannot be: "
+            "run it on the miniature suite"
+        )
+    return [f"results/{config['suite']}/{sweep}/{task}.csv" for task in tasks]
+
+
+def heard_runs(wildcards):
+    """Solver settings of the variants that a sweep scores, by label."""
+    name = config["tasks"][wildcards.task]["dataset"]
+    return {
+        config["variants"][variant]["label"]: suites.solver_settings(config, name, variant)
+        | {"init_seed": config["seed"], "trace_every": 0}
+        for variant in config[wildcards.sweep].get("variants", [])
+    }
+
+
 def calibration_scores(wildcards):
     """Scores of every shard."""
     require_validation("calibrate")

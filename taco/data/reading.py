@@ -41,7 +41,7 @@ class Preparation:
     image_size : int
         Side in pixels.
     modes : sequence of {"fcclip", "openclip"}
-        Preparations of the image, see `taco.data.media.resize`.
+        Preparations of the image, see `taco.data.media.resize`; none leaves the image unread.
     sample_rate : int
         In Hz.
     window : int
@@ -103,7 +103,7 @@ class Samples(Dataset):
         self, image: str, audio: str, start: float, duration: float, sample: str
     ) -> dict[str, np.ndarray]:
         how = self.how
-        pixels = media.read_image(image)
+        pixels = media.read_image(image) if how.modes else None
         arrays = {mode: media.resize(pixels, how.image_size, mode) for mode in how.modes}
         wave = media.read_sound(audio, start, duration, how.sample_rate, how.stereo)
         rng = generator(how.seed, "audio crop", f"{self.name}/{sample}")

@@ -209,9 +209,10 @@ class Scorer:
     def predictions(self, sample: Sample, clap_label: int) -> Iterator[Prediction]:
         """Yield every method's answer for one sample; ``clap_label`` is CLAP's most likely class (index)."""
         masks = shared_masks(sample.proposals, [self]) if sample.masks is None else sample.masks
-        yield from self._clocked(self._taco(sample, masks))
-        if self.how.kind != "semantic":
-            yield from self._clocked(self._activations_alone(sample))
+        if sample.runs:
+            yield from self._clocked(self._taco(sample, masks))
+            if self.how.kind != "semantic":
+                yield from self._clocked(self._activations_alone(sample))
         yield from self._clocked(self._named_by_sound(sample, masks, clap_label))
         yield from self._clocked(self._controls(sample, masks, clap_label))
 

@@ -97,7 +97,10 @@ def clip_gates(clip: taco.models.clip.FrozenCLIP, per_class: int = 20) -> list[G
 
 
 def clap_gates(clap: taco.models.clap.FrozenCLAP, snr_db=(-8.0, 2.0), per_class: int = 40) -> list[Gate]:
-    """Top-1 accuracy of clamped tokens, clean and at the default signal-to-noise ratio."""
+    """Top-1 accuracy of clamped tokens, clean and at signal-to-noise ratios within those of the training.
+
+    The world's sounds are noisier than these (`world.snr_db`): there CLAP is to be unsure.
+    """
     names = vocabulary.SOUNDING
     texts = anchors(clap.encode_text, names, vocabulary.SOUND_PROMPT)
     gates = []

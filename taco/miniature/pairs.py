@@ -12,7 +12,7 @@ from PIL import Image
 from taco.data import video
 from taco.miniature import scenes, writer
 
-SETTINGS = writer.WorldSettings(seed=11)
+SETTINGS = writer.WorldSettings(seed=11, snr_db=(-8.0, 2.0))
 STILL, CLIP = 4, 6  # numbers of a still with a guitar among others, and of a clip
 
 

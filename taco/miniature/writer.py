@@ -70,12 +70,12 @@ class WorldSettings:
     image_size: int = 124
     sample_rate: int = 16000
     frame_seconds: float = 1.0
-    snr_db: tuple[float, float] = (-8.0, 2.0)
+    snr_db: tuple[float, float] = (-22.0, -12.0)
     clips: Mapping[str, Mapping[str, int]] = field(
         default_factory=lambda: {
             "s4": {"train": 8, "val": 14, "test": 40},
-            "ms3": {"train": 8, "val": 8, "test": 24},
-            "avss": {"train": 8, "val": 4, "test": 12},
+            "ms3": {"train": 8, "val": 8, "test": 40},
+            "avss": {"train": 8, "val": 4, "test": 24},
             "ade": {"train": 16, "val": 43, "test": 128},
         }
     )
@@ -135,6 +135,18 @@ def write_world(root: Path, settings: WorldSettings | Mapping) -> None:
         root.rename(old)
     partial.rename(root)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_sounds(root: Path, settings: WorldSettings | Mapping, dataset: str, split: str) -> None:
+    """Write the sounds of a dataset's split below `root`, at the places where `write_world` puts them, and nothing else.
+
+    With another `snr_db` each clip sounds as in the world but for the level of its noise: a clip's stream draws as many
+    numbers whatever the range, and its place within the range stays.
+    """
+    if not isinstance(settings, WorldSettings):
+        settings = WorldSettings(**settings)
+    for number in range(settings.clips[dataset][split]):
+        _write_sound(Path(root, dataset), dataset, draw_clip(settings, dataset, split, number), settings)
 
 
 def clip_stream(seed: int, dataset: str, split: str, number: int) -> Generator:
@@ -304,8 +316,7 @@ def _write_s4(root: Path, settings: WorldSettings) -> None:
             ):  # like the real set, which labels one frame of a training clip
                 truth = truth_labels(clip, masks, frame, {category: 1})
                 _save(Image.fromarray(truth * 255).convert("1"), base / "s4_data/gt_masks" / file)
-        stereo = np.stack([clip.wave * (1 + clip.pan), clip.wave * (1 - clip.pan)], axis=1)
-        _save_sound(stereo, base / "s4_data/audio_wav" / place / f"{clip.name}.wav", settings)
+        _write_sound(root, "s4", clip, settings)
         rows.append((clip.name, 0, category, clip.split))
     _save_table(base / "s4_meta_data.csv", ("name", "start", "category", "split"), rows)
 
@@ -323,7 +334,7 @@ def _write_ms3(root: Path, settings: WorldSettings) -> None:
             _save(truth, base / "ms3_data/gt_masks" / clip.split / clip.name / file)
             heard = () if frame in clip.silent_frames else clip.sounding
             frame_rows.append((f"{clip.name}_{frame + 1}", ", ".join(heard)))
-        _save_sound(clip.wave, base / "ms3_data/audio_wav" / clip.split / f"{clip.name}.wav", settings)
+        _write_sound(root, "ms3", clip, settings)
         rows.append((clip.name, clip.split))
     _save_table(base / "ms3_meta_data.csv", ("video_id", "split"), rows)
     _save_table(base / "ms3_frame_classes.csv", None, frame_rows)  # as ACL-SSL lists the real frames
@@ -333,7 +344,7 @@ def _write_avss(root: Path, settings: WorldSettings) -> None:
     rows = []
     values = {name: index for index, name in enumerate(AVSS_CLASSES)}
     for clip in _clips(settings, "avss"):
-        uid = f"{clip.name}_0_{round(1000 * AVSS_FRAMES * settings.frame_seconds)}"
+        uid = _avss_uid(clip, settings)
         folder = root / "v2" / uid
         for frame, time in enumerate(clip.times):
             image, masks = scenes.render(clip.scene, time)
@@ -341,7 +352,7 @@ def _write_avss(root: Path, settings: WorldSettings) -> None:
             _save(Image.fromarray(image), folder / "frames" / f"{frame}.jpg", quality=95, subsampling=0)
             _save(_palette_image(truth), folder / "labels_rgb" / f"{frame}.png")
             _save(Image.fromarray(truth), folder / "labels_semantic" / f"{frame}.png")
-        _save_sound(clip.wave, folder / "audio.wav", settings)
+        _write_sound(root, "avss", clip, settings)
         rows.append((clip.name, uid, 0, 0, "_".join(clip.sounding), clip.split, "v2"))
     _save_table(root / "metadata.csv", ("vid", "uid", "s_min", "s_sec", "a_obj", "split", "label"), rows)
     # Copies of the real file disagree about the values, only the order of the keys counts; these values are useless.
@@ -358,7 +369,7 @@ def _write_ade(root: Path, settings: WorldSettings) -> None:
             ids[mask], instances[mask] = ADE_CLASS_IDS[item.name], instance
         _save(Image.fromarray(image), root / "frames" / f"{clip.name}.jpg", quality=95, subsampling=0)
         _save(Image.fromarray(ade_code(ids, instances)), root / "annotations" / f"{clip.name}_seg.png")
-        _save_sound(clip.wave, root / "audio" / f"{clip.name}.wav", settings)
+        _write_sound(root, "ade", clip, settings)
         (name,) = clip.sounding
         rows.append((f"{clip.name}.jpg", f"vggsound/{clip.name}.wav", ADE_CLASS_IDS[name], name, clip.split))
         if len(unusable) < 2 and clip.split == "test":  # the real list has rows that readers must drop
@@ -380,9 +391,24 @@ def _save(image: Image.Image, path: Path, **options) -> None:
     image.save(path, **options)
 
 
-def _save_sound(wave: np.ndarray, path: Path, settings: WorldSettings) -> None:
-    """Write 16-bit PCM; a wave that is too loud for it is turned down as a whole."""
+def _avss_uid(clip: Clip, settings: WorldSettings) -> str:
+    return f"{clip.name}_0_{round(1000 * AVSS_FRAMES * settings.frame_seconds)}"
+
+
+def _write_sound(root: Path, dataset: str, clip: Clip, settings: WorldSettings) -> None:
+    """Write a clip's sound as 16-bit PCM; a wave that is too loud for it is turned down as a whole."""
+    path = (
+        root
+        / {
+            "s4": f"Single-source/s4_data/audio_wav/{clip.split}/{clip.sounding[0]}/{clip.name}.wav",
+            "ms3": f"Multi-sources/ms3_data/audio_wav/{clip.split}/{clip.name}.wav",
+            "avss": f"v2/{_avss_uid(clip, settings)}/audio.wav",
+            "ade": f"audio/{clip.name}.wav",
+        }[dataset]
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
+    stereo = [clip.wave * (1 + clip.pan), clip.wave * (1 - clip.pan)]
+    wave = np.stack(stereo, axis=1) if dataset == "s4" else clip.wave
     wave = wave / max(1.0, np.abs(wave).max())
     soundfile.write(path, wave, settings.sample_rate, subtype="PCM_16")
 

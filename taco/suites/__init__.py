@@ -261,9 +261,16 @@ def _misnamed(config: Config) -> Iterator[str]:
         unknown = sorted(_schedules(config, name) - {None, *config["schedules"]})
         if unknown:
             yield f"solver.schedule: no schedule {', '.join(unknown)}; known: {', '.join(config['schedules'])}"
-    low, high = config["world"]["snr_db"]
-    if low > high:
-        yield f"world.snr_db: the lowest comes first, found {[low, high]}"
+    tried = {
+        f"calibrate_world.snr_db.{i}": ends for i, ends in enumerate(config["calibrate_world"]["snr_db"])
+    }
+    for path, (low, high) in {"world.snr_db": config["world"]["snr_db"], **tried}.items():
+        if low > high:
+            yield f"{path}: the lowest comes first, found {[low, high]}"
+    own = [name for name, variant in config["variants"].items() if variant["sound"] == "own"]
+    for variant in config["hearing"]["variants"]:
+        if variant not in own:
+            yield f"hearing.variants: no variant {variant!r} that hears its own sound; known: {', '.join(own)}"
 
 
 def _schedules(config: Config, name: str) -> set[str | None]:

@@ -245,3 +245,33 @@ def test_voc_palette_is_the_published_one():
 def test_the_general_bank_has_the_columns_of_audiosets_list(world):
     labels = bank_labels(str(world / "class_labels_indices.csv"), [])
     assert labels == list(vocabulary.general_bank())
+
+
+# ---------------------------------------------------------------- sounds alone
+
+
+def test_sounds_alone_are_those_of_the_world(world, tmp_path):
+    for dataset in writer.DATASETS:
+        writer.write_sounds(tmp_path, SETTINGS, dataset, "test")
+    found = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*.*")}
+    inside = {
+        path.relative_to(world): path.read_bytes()
+        for path in world.rglob("*.wav")
+        if "test" in str(path.relative_to(world))
+    }
+    assert found == inside and len(found) == sum(counts["test"] for counts in COUNTS.values())
+
+
+def test_another_range_changes_the_level_of_the_noise_alone():
+    clips = [
+        writer.draw_clip(dataclasses.replace(SETTINGS, snr_db=ends), "ms3", "val", 0)
+        for ends in ((40, 50), (-8, 2), (-22, -12))
+    ]
+    assert len({repr(clip.scene) for clip in clips}) == 1
+    clean, usual, noisy = (clip.wave.astype(float) for clip in clips)
+    parts = np.stack(
+        [clean, usual], axis=1
+    )  # source and noise in two mixtures, so any third is a sum of these
+    weights = np.linalg.lstsq(parts, noisy, rcond=None)[0]
+    assert np.abs(parts @ weights - noisy).max() < 1e-4
+    assert weights[1] > 1

@@ -40,7 +40,7 @@ def test_the_shipped_suites_fit_together():
     for suite in (None, "paper.yaml"):
         suites.check(config(suite=suite))
         suites.check_shown(config(suite=suite))
-    for suite in ("verify.yaml", "calibrate.yaml"):  # for targets of their own
+    for suite in ("verify.yaml", "calibrate.yaml", "calibrate_world.yaml"):  # for targets of their own
         suites.check(config(suite=suite))
 
 

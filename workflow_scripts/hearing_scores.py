@@ -1,0 +1,97 @@
+"""Score one task of the generated world with its sounds at several signal-to-noise ratios; images stay as they are."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+from job import run
+from tqdm import tqdm
+
+from taco import runtime
+from taco.conmf import Initial
+from taco.data import manifest, reading
+from taco.method import anew, evaluate, proposals
+from taco.method.factorize import anchors_of
+from taco.method.text import CLASSES, Text
+from taco.miniature.writer import write_sounds
+from taco.models import clap
+from taco.results import hearing
+
+
+def parts_of(inputs, dataset, clips, text, scorer, proposer):
+    """The task's samples, of all shards, from its first clips (None: all)."""
+    expect = {key: text.attributes[key] for key in ("clip_digest", "clap_digest", "fcclip_digest")}
+    expect["dataset"] = dataset["name"]
+    whole = manifest.read(inputs.manifest)
+    kept = set(manifest.limit(whole, clips)["clip_id"])
+    shards = [manifest.shard(whole, shard, dataset["shards"]) for shard in range(dataset["shards"])]
+    files = zip(inputs.features, inputs.proposals, strict=True)
+    return [
+        anew.read(shard, dataset, paths, expect, scorer, proposer, kept)
+        for shard, paths in zip(shards, files, strict=True)
+        if kept & set(shard["clip_id"])
+    ]
+
+
+def sounding(parts, world, snr_db, params, model):
+    """The same samples with the world's sounds at another signal-to-noise ratio."""
+    settings, dataset = params.settings, params.dataset
+    options = settings["features"]
+    how = reading.Preparation(
+        *(0, (), model.sample_rate, model.window),
+        *(options["audio_crop"], settings["seed"], options["stereo"]),
+    )
+    with TemporaryDirectory() as folder:
+        write_sounds(Path(folder), {**settings["world"], "snr_db": snr_db}, dataset["name"], dataset["split"])
+        for part in parts:
+            audio = [str(Path(folder, Path(path).relative_to(world))) for path in part.frame["audio"]]
+            yield anew.heard(part, model, how, audio, params.batch_size)
+
+
+def solved(part, image, text, params, device):
+    """The part's runs, by variant's label and bank."""
+    anchors, found = anchors_of(text, part.name, params.bank), {}
+    if params.runs:
+        first = next(iter(params.runs.values()))
+        initial = Initial(image, anew.start(part, first, anchors, device, "audio"))
+    for label, solver in params.runs.items():
+        (found[label, params.bank],) = anew.solve(
+            part, solver, anchors, params.settings["seeds"], device, initial
+        ).values()
+    return found
+
+
+def main(snakemake):
+    params, inputs = snakemake.params, snakemake.input
+    settings, dataset = params.settings, params.dataset
+    device = runtime.setup(settings["device"], snakemake.threads)
+    text, proposer = Text(inputs.text), proposals.Proposer(settings["models"], device)
+    how = evaluate.Scoring(
+        snakemake.wildcards.task, dataset["name"], settings["evaluation"]["size"], settings["seed"],
+        ("list",), (), **params.ensemble,
+    )  # fmt: skip
+    scorer = evaluate.Scorer(how, text.labels(dataset["name"], CLASSES), text.constants, device)
+    parts = parts_of(inputs, dataset, params.clips, text, scorer, proposer)
+    model = clap.load(settings["models"]["clap"], device)
+    runs = params.runs
+    anchors = anchors_of(text, dataset["name"], params.bank)
+    images = [
+        anew.start(part, next(iter(runs.values())), anchors, device, "image") if runs else None
+        for part in parts
+    ]
+    tables = []
+    for ratio in tqdm(params.snr_db, desc=f"{how.task}: signal-to-noise ratios"):
+        snr_db = ratio if isinstance(ratio, (list, tuple)) else (ratio, ratio)
+        rows, pools = [], {}
+        for part, image in zip(sounding(parts, inputs.world, snr_db, params, model), images, strict=True):
+            found = solved(part, image, text, params, device)
+            rows += anew.rows(part, found, settings["seeds"], scorer, pools)
+        pooled = pd.DataFrame(evaluate.pool_rows(pools, how.task, dataset["name"]))
+        low, high = snr_db
+        tables.append(hearing.scores(pd.DataFrame(rows), pooled).assign(low_db=low, high_db=high))
+    with runtime.atomic_write(snakemake.output[0]) as path:
+        pd.concat(tables).to_csv(path, index=False, lineterminator="\n")
+
+
+if __name__ == "__main__":
+    run(main, snakemake)
