@@ -63,7 +63,7 @@ def test_without_runs_only_what_needs_no_factors_is_scored():
 
 def test_every_run_is_scored_with_its_seeds():
     class Result:
-        image_activations, image_factors, k_star = (x[:, None] for x in make_run()[3:])
+        image_activations, image_factors, k_star = (x[:, None] for x in make_run()[3:6])
 
     scorer = make_scorer(prompt_sets=[], controls=[])
     found = anew.rows(part_of(1), {("no-min", "general"): Result}, [3, 4], scorer, {})
