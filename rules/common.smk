@@ -97,15 +97,42 @@ def digest(script):
 
 
 def settings(*keys):
-    """The parts of the configuration that a stage depends on, with digests of the files of one's own that they name."""
-    own = suites.own_code(config, keys)
-    return {key: config[key] for key in keys} | ({"own_code": own} if own else {})
+    """The parts of the configuration that a stage depends on (whole sections, or `a.b.c`), with digests of the files of one's own that they name."""
+    own = suites.own_encoders(config) if "models" in keys else {}
+    found = {"own_code": own} if own else {}
+    for key in keys:
+        *sections, last = key.split(".")
+        source, place = config, found
+        for name in sections:
+            source, place = source[name], place.setdefault(name, {})
+        place[last] = source[last]
+    return found
+
+
+def staged(*paths):
+    """Files that are there, those of a folder one by one; what is not staged yet is left out, so that dry runs need no data
+    (the job then says so)."""
+    trees = [[path, *path.rglob("*")] for path in map(Path, filter(None, paths))]
+    return [str(path) for tree in trees for path in sorted(tree) if path.is_file()]
 
 
 def weights(*models):
-    """Weight files of the models; one not staged yet is left out, so that dry runs need no data (the job then says so)."""
-    files = [config["models"][model]["weights"] for model in models]
-    return [file for file in files if Path(file).exists()]
+    """Files of the models: weights, descriptions, tokenizers."""
+    specs = [config["models"][model] for model in models]
+    return staged(*(spec.get(key) for spec in specs for key in ["weights", "architecture", "tokenizer"]))
+
+
+def word_files():
+    """Files outside the generated world from which word banks and classes come; for a reader of one's own the manifest."""
+    found = staged(*(bank["source"] for bank in BANKS.values() if not bank["generated"]))
+    for options in [suites.data_of(config, name) for name in suites.used_datasets(config)]:
+        if options["generated"] or options.get("classes"):
+            continue
+        from taco.data import datasets
+
+        known = datasets.class_file(options)
+        found += staged(known) if known else [f"results/{config['suite']}/manifests/{options['name']}.parquet"]
+    return found
 
 
 def proposer_weights():
@@ -127,8 +154,21 @@ def others_features(wildcards):
 
 
 def contributed(wildcards):
-    """Contributed methods of a dataset that share an environment."""
-    return suites.environments(config, wildcards.dataset)[wildcards.environment]
+    """Contributed methods of a dataset that share an environment, without what tables call them."""
+    methods = suites.environments(config, wildcards.dataset)[wildcards.environment]
+    return {name: {key: method[key] for key in method if key != "label"} for name, method in methods.items()}
+
+
+def shown_variants(wildcards):
+    """What scores tell of the variants that are run on a dataset."""
+    used = {variant for _, variant in suites.runs(config, wildcards.dataset)}
+    return {name: {key: config["variants"][name][key] for key in ["label", "sound"]} for name in sorted(used)}
+
+
+def untraced(name):
+    """The proposed variant's settings of the solver on a dataset, for stages that record no objective."""
+    found = suites.solver_settings(config, name, "proposed")
+    return {key: value for key, value in found.items() if key != "trace_every"}
 
 
 def contributed_inputs(wildcards, pattern):

@@ -29,8 +29,15 @@ rule score:
     params:
         code=digest("score"),
         tasks=lambda wildcards: suites.scored_tasks(config, wildcards.dataset),
-        labels={name: method["label"] for name, method in config["methods"].items()},
+        labels=lambda wildcards: {
+            name: method["label"] for name, method in suites.methods(config, wildcards.dataset).items()
+        },
         dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
-        settings=settings("seed", "seeds", "models", "variants", "decoding", "evaluation", "device"),
+        variants=shown_variants,
+        metrics=lambda wildcards: suites.own_metrics(config, wildcards.dataset),
+        settings=settings(
+            *["seed", "models", "decoding", "device"],
+            *["evaluation.size", "evaluation.controls", "evaluation.keep_predictions"],
+        ),
     script:
         "../workflow_scripts/score.py"

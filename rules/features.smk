@@ -21,7 +21,10 @@ rule features:
         runtime=minutes(20, gpu=2, cpu=90),
     params:
         code=digest("features"),
-        dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
-        settings=settings("seed", "models", "features", "device"),
+        dataset=lambda wildcards: {
+            key: suites.dataset(config, wildcards.dataset)[key] for key in ["name", "image_tokens", "shards"]
+        },
+        crop_seed=config["seed"] if config["features"]["audio_crop"] == "random" else 0,
+        settings=settings("models", "features", "device"),
     script:
         "../workflow_scripts/features.py"

@@ -25,9 +25,9 @@ rule steps:
         code=digest("steps"),
         dataset=lambda wildcards: suites.dataset(config, config["tasks"]["ade_sp"]["dataset"]),
         bank=lambda wildcards: config["tasks"]["ade_sp"]["default_bank"],
-        solver=lambda wildcards: suites.solver_settings(config, config["tasks"]["ade_sp"]["dataset"], "proposed"),
+        solver=lambda wildcards: untraced(config["tasks"]["ade_sp"]["dataset"]),
         ensemble={key: config["decoding"][key] for key in ["alpha", "beta"]},
-        settings=settings("seed", "models", "features", "evaluation", "figures", "device"),
+        settings=settings("seed", "models", "features.audio_crop", "evaluation.size", "figures.step_samples", "device"),
     script:
         "../workflow_scripts/steps.py"
 
@@ -72,7 +72,7 @@ rule figures:
         examples=suites.score_files(config, "examples.h5"),
         banks={task["dataset"]: task["default_bank"] for task in reversed(config["tasks"].values())},
         datasets=suites.used_datasets(config),
-        settings=settings("suite", "seed", "models", "figures"),
+        settings=settings("suite", "seed", "models.clap", "figures.which", "figures.rows", "figures.words"),
     script:
         "../workflow_scripts/figures.py"
 
@@ -106,6 +106,6 @@ rule gallery:
         examples=suites.score_files(config, "examples.h5"),
         datasets=suites.used_datasets(config),
         words=config["figures"]["words"],
-        settings=settings("suite", "seed", "models", "gallery"),
+        settings=settings("suite", "seed", "models.clap", "gallery"),
     script:
         "../workflow_scripts/gallery.py"

@@ -27,7 +27,8 @@ rule contribute:
         runtime=240,
     params:
         code=digest("contribute"),
-        dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
+        dataset=lambda wildcards: suites.data_of(config, wildcards.dataset),
+        shards=lambda wildcards: len(suites.shards(config, wildcards.dataset)),
         methods=contributed,
         entries=lambda wildcards: entries.digests(m["entry"] for m in contributed(wildcards).values()),
         state=lambda wildcards: receipts.state(

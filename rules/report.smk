@@ -4,7 +4,6 @@
 rule tables:
     input:
         scores=every_shard("results/{suite}/scores/{dataset}/{shard}"),
-        text="results/{suite}/text.h5",
         reported=config["tables"]["reported"] or [],
         thresholds=config["tables"]["thresholds"] or [],
     output:
@@ -19,11 +18,6 @@ rule tables:
             for ext in ["md", "csv", "tex"]
         ],
         thresholds="results/{suite}/thresholds.csv",
-        provenance=report(
-            "results/{suite}/provenance.json",
-            caption="../report/provenance.rst",
-            category="Provenance",
-        ),
     log:
         "results/{suite}/logs/tables.log",
     benchmark:
@@ -37,10 +31,38 @@ rule tables:
         code=digest("tables"),
         rows=suites.score_files(config, "rows.parquet"),
         pools=suites.score_files(config, "pools.parquet"),
-        config=config,
-        stages={stage: digest(stage) for stage in ["features", "text", "factorize", "score"]},
+        settings=settings("suite", "split", "seed", "tables")
+        | {"segment": {"confidence_threshold": config["segment"]["confidence_threshold"]}},
     script:
         "../workflow_scripts/tables.py"
+
+
+# The whole configuration is recorded, also what no number depends on: a rule of its own, as it takes a second.
+rule provenance:
+    input:
+        tables="results/{suite}/tables/intervals.csv",
+        text="results/{suite}/text.h5",
+    output:
+        report(
+            "results/{suite}/provenance.json",
+            caption="../report/provenance.rst",
+            category="Provenance",
+        ),
+    log:
+        "results/{suite}/logs/provenance.log",
+    benchmark:
+        "results/{suite}/benchmarks/provenance.tsv"
+    conda:
+        "../envs/taco.yaml"
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(10),
+    params:
+        code=digest("provenance"),
+        config=config,
+        stages={stage: digest(stage) for stage in ["features", "text", "factorize", "score", "tables"]},
+    script:
+        "../workflow_scripts/provenance.py"
 
 
 # Times differ from run to run: they stand beside tables/, which two runs reproduce byte for byte.
@@ -80,7 +102,11 @@ rule costs:
         rows=suites.score_files(config, "rows.parquet"),
         suite=config["suite"],
         methods={name: suites.methods(config, name) for name in suites.used_datasets(config)},
-        labels={name: variant["label"] for name, variant in config["variants"].items()},
+        labels={
+            variant: config["variants"][variant]["label"]
+            for task in config["tasks"]
+            for _, variant in suites.task_runs(config, task)
+        },
         runs={task: (options["dataset"], suites.task_runs(config, task)) for task, options in config["tasks"].items()},
         solved={name: suites.solved_as(config, name) for name in suites.used_datasets(config)},
     script:

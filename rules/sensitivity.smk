@@ -25,9 +25,9 @@ rule sensitivity_scores:
         code=digest("sensitivity_scores"),
         dataset=lambda wildcards: suites.dataset(config, config["tasks"][wildcards.task]["dataset"]),
         bank=lambda wildcards: config["tasks"][wildcards.task]["default_bank"],
-        solver=lambda wildcards: suites.solver_settings(config, config["tasks"][wildcards.task]["dataset"], "proposed"),
+        solver=lambda wildcards: untraced(config["tasks"][wildcards.task]["dataset"]),
         ensemble={key: config["decoding"][key] for key in ["alpha", "beta"]},
-        settings=settings("seed", "seeds", "models", "evaluation", "sensitivity", "device"),
+        settings=settings("seed", "seeds", "models", "evaluation.size", "sensitivity", "device"),
     script:
         "../workflow_scripts/sensitivity_scores.py"
 
@@ -56,6 +56,7 @@ rule sensitivity:
         runtime=minutes(30),
     params:
         code=digest("sensitivity"),
-        settings=settings("suite", "split", "solver"),
+        own={key: suites.scheduled(config, config["solver"])[key] for key in config["sensitivity"]},
+        settings=settings("suite", "split"),
     script:
         "../workflow_scripts/sensitivity.py"

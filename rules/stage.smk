@@ -37,7 +37,7 @@ rule manifest:
         runtime=minutes(120),
     params:
         code=digest("manifest"),
-        dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
+        dataset=lambda wildcards: suites.data_of(config, wildcards.dataset),
         limit=config["limit"],
     script:
         "../workflow_scripts/manifest.py"
@@ -45,12 +45,9 @@ rule manifest:
 
 rule text:
     input:
-        manifests=expand(
-            "results/{suite}/manifests/{dataset}.parquet",
-            dataset=suites.used_datasets(config),
-            allow_missing=True,
-        ),
-        world="results/{suite}/world" if any(bank["generated"] for bank in BANKS.values()) else [],
+        ancient("results/{suite}/doctor.json"),
+        world="results/{suite}/world" if suites.uses_world(config) else [],
+        words=word_files(),
         weights=weights("clip", "clap", "fcclip"),
     output:
         "results/{suite}/text.h5",
@@ -67,7 +64,10 @@ rule text:
         runtime=minutes(30),
     params:
         code=digest("text"),
-        datasets=[suites.dataset(config, name) for name in suites.used_datasets(config)],
+        datasets=[
+            {**suites.class_options(config, name), "drop_labels": config["datasets"][name]["drop_labels"]}
+            for name in suites.used_datasets(config)
+        ],
         banks=BANKS,
         settings=settings("suite", "seed", "models", "prompts", "device"),
     script:
@@ -93,8 +93,8 @@ rule train_miniature_models:
         mem_mb=memory(4000),
         runtime=minutes(240),
     params:
+        **settings("models.clip.image_size", "models.clap.sample_rate", "models.clap.window"),
         code=digest("train_miniature_models"),
         seed=config["seed"],
-        models=config["models"],
     script:
         "../workflow_scripts/train_miniature_models.py"

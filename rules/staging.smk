@@ -101,5 +101,4 @@ use rule doctor as doctor_again with:
         "results/{suite}/benchmarks/doctor_again.tsv"
     params:
         code=digest("doctor"),
-        state=doctor.fingerprint(config),
-        settings=settings("staging", "models", "banks", "datasets", "tasks"),
+        state=doctor.state(config),

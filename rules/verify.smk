@@ -49,6 +49,6 @@ rule checks:
         ],
         bank=[suites.used_datasets(config)[0], "general"],
         notes=suites.left_out(config),
-        settings=settings("suite", "models", "decoding", "evaluation", "tables", "device"),
+        settings=settings("suite", "models", "decoding", "evaluation.size", "tables.reported", "device"),
     script:
         "../workflow_scripts/checks.py"

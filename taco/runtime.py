@@ -288,6 +288,13 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def array_digest(values: "np.ndarray") -> str:
+    """SHA-256 (hex) of an array's values in their order."""
+    import numpy as np
+
+    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+
+
 def code_digest(entry: str | Path, root: str | Path, package: str = "taco") -> str:
     """Digest of the code that a script uses: itself and the package's modules that it imports, directly or not.
 
@@ -355,7 +362,7 @@ def _absolute(node: ast.ImportFrom, importer: str, root: Path) -> str:
 
 @functools.cache  # stages share most modules, and every job reads all rules
 def _parsed(source: str, filename: str) -> tuple[str, ast.Module]:
-    """Dump of a source's syntax tree without docstrings, and a tree of its imports alone."""
+    """Digest of a source's syntax tree without docstrings, and a tree of its imports alone."""
     tree = ast.parse(source, filename)
     imports = []
     for node in ast.walk(tree):
@@ -370,7 +377,7 @@ def _parsed(source: str, filename: str) -> tuple[str, ast.Module]:
             and isinstance(first.value.value, str)
         ):
             node.body = node.body[1:]
-    return ast.dump(tree), ast.Module(imports, [])
+    return digest(ast.dump(tree)), ast.Module(imports, [])
 
 
 def generator(seed: int, purpose: str, key: str = "") -> "np.random.Generator":

@@ -43,12 +43,17 @@ def samples_of(task, frame, inputs, params):
     return [functools.partial(make, record) for record in frame.to_dict("records")]
 
 
+def seeds_of(options, settings):
+    """Seeds with which a method is run."""
+    return list(settings["seeds"]) if options["seeded"] else [settings["seed"]]
+
+
 def predict(name, options, frame, inputs, params, path, basis):
     """Run one method on all of its tasks and keep its answers."""
     settings, ids = params.settings, frame["sample_id"].tolist()
+    seeds = seeds_of(options, settings)
     device = "cuda" if options["gpu"] and settings["device"] != "cpu" and runtime.has_cuda_device() else "cpu"
     method = contributed.load(name, options["entry"], options["options"], device)
-    seeds = list(settings["seeds"]) if options["seeded"] else [settings["seed"]]
     attributes = {
         "dataset": params.dataset["name"],
         "method": name,
@@ -59,7 +64,7 @@ def predict(name, options, frame, inputs, params, path, basis):
     total = len(ids) * len(seeds) * len(options["tasks"])
     with (
         CacheWriter(path, "predictions", ids, attributes) as writer,
-        progress(total, f"{options['label']}: {params.dataset['name']}") as bar,
+        progress(total, f"{name}: {params.dataset['name']}") as bar,
     ):
         began = time.perf_counter()
         for task in options["tasks"]:
@@ -83,30 +88,27 @@ def is_right(path, basis):
 def main(snakemake):
     params, wildcards = snakemake.params, snakemake.wildcards
     whole = manifest.read(snakemake.input.manifest)
-    frame = manifest.shard(whole, int(wildcards.shard), params.dataset["shards"])
+    frame = manifest.shard(whole, int(wildcards.shard), params.shards)
     folder, files = Path(snakemake.output[0]).parent, {}
     with ExitStack() as stack:
-        inputs, print_of = None, ""
+        inputs, seen = None, []
         if snakemake.input.features:
             cache = stack.enter_context(open_cache(snakemake.input.features[0], "features"))
             inputs = cache, Text(snakemake.input.text[0]).labels(wildcards.dataset, CLASSES)
-            print_of = cache.fingerprint(*cache)
+            seen = [cache.fingerprint(*cache), *map(runtime.array_digest, (inputs[1].clip, inputs[1].clap))]
         for name, options in params.methods.items():
             path = folder / name / f"{wildcards.shard}.h5"
-            used = print_of if options["features"] else ""
-            rows = frame[["sample_id", "image", "audio", "start"]].astype(str).to_dict("list")
-            basis = runtime.digest(
-                [
-                    options,
-                    params.entries.get(options["entry"]),
-                    params.code,
-                    params.size,
-                    params.rate,
-                    params.settings,
-                    rows,
-                    used,
-                ]
-            )
+            known = {
+                "method": options,
+                "entry": params.entries.get(options["entry"]),
+                "code": params.code,
+                "size": params.size,
+                "rate": params.rate,
+                "device": params.settings["device"],
+                "seeds": seeds_of(options, params.settings),
+            }
+            used = seen if options["features"] else ()
+            basis = contributed.basis(frame, params.dataset, known, used)
             files[name,] = path
             if is_right(path, basis):
                 log.info("%s is there and right", name)

@@ -50,7 +50,8 @@ def main(snakemake):
         for one, basis in due:
             result, seconds = factorize.solve(shard, one, seeds, device, bar.update)
             attributes = {
-                **shard.expect,
+                "dataset": shard.name,
+                **{name: shard.expect[name] for name in factorize.MODELS},
                 "bank": one.bank,
                 "variant": one.variant,
                 "sounds": one.sound,

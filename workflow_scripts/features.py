@@ -20,7 +20,7 @@ def main(snakemake):
         image_tokens=dataset["image_tokens"],
         audio_crop=settings["features"]["audio_crop"],
         batch_size=features.batch_size(settings["features"]["batch_size"], models),
-        seed=settings["seed"],
+        seed=snakemake.params.crop_seed,
         stereo=settings["features"]["stereo"],
     )
     attributes = {

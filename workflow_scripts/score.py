@@ -17,7 +17,7 @@ from taco.cache import receipts
 from taco.cache.hdf5 import open_cache
 from taco.data import datasets, manifest
 from taco.data.reading import ahead
-from taco.method import contributed, evaluate, proposals
+from taco.method import contributed, evaluate, factorize, proposals
 from taco.method.examples import ExampleWriter
 from taco.method.naming import FACTOR
 from taco.method.stored import StoredRun
@@ -66,11 +66,12 @@ def answers_of(label, cache, task, sample):
 def work_on(task, options, snakemake, text, factors, predictions, samples, device, stack):
     """A task's scorer, runs and examples, opened."""
     params, name = snakemake.params, snakemake.wildcards.dataset
-    settings, variants = params.settings, params.settings["variants"]
+    settings, variants = params.settings, params.variants
     how = evaluate.Scoring(
         task=task,
         dataset=name,
         seed=settings["seed"],
+        metrics=params.metrics,
         **settings["evaluation"],
         **settings["decoding"],
     )
@@ -129,6 +130,7 @@ def main(snakemake):
     text = Text(inputs.text)
     expect = {key: text.attributes[key] for key in ("clip_digest", "clap_digest", "fcclip_digest")}
     expect["dataset"] = name
+    solved = {key: expect[key] for key in ("dataset", *factorize.MODELS)}
     size = params.settings["evaluation"]["size"]
     with ExitStack() as stack, torch.inference_mode():
         features = stack.enter_context(open_cache(inputs.features, "features", expect))
@@ -138,7 +140,7 @@ def main(snakemake):
         )
         factors = {
             key: stack.enter_context(
-                open_cache(path, "factors", {**expect, "bank": key[0], "variant": key[1]})
+                open_cache(path, "factors", {**solved, "bank": key[0], "variant": key[1]})
             )
             for key, path in receipts.read(inputs.factors).items()
         }

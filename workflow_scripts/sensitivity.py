@@ -13,7 +13,7 @@ def main(snakemake):
     params, outputs = snakemake.params, snakemake.output
     suite = params.settings["suite"]
     values = pd.concat([pd.read_csv(path) for path in snakemake.input], ignore_index=True)
-    frame = sensitivity.table(values, params.settings["solver"], suite, params.settings["split"])
+    frame = sensitivity.table(values, params.own, suite, params.settings["split"])
     page = sensitivity.page(frame, suite)
     with runtime.atomic_write(outputs.csv) as path:
         frame.to_csv(path, index=False, lineterminator="\n")

@@ -1,12 +1,9 @@
 """Aggregate scores over samples and seeds, and print the tables."""
 
-import json
-
 import pandas as pd
 from job import run
 
 from taco import runtime
-from taco.cache.hdf5 import open_cache
 from taco.metrics.tasks import TASKS
 from taco.results import (
     aggregate,
@@ -56,7 +53,7 @@ def write_negatives(outputs, rows, thresholds, suite):
 
 
 def main(snakemake):
-    config = snakemake.params.config
+    config = snakemake.params.settings
     suite, settings = config["suite"], config["tables"]
     rows = score_files.load_rows(snakemake.params.rows)
     pooled = pools.load(snakemake.params.pools)
@@ -77,15 +74,6 @@ def main(snakemake):
     write_table(snakemake.output, compared, printing.intervals_page(compared, suite))
     write_extended(snakemake.output, everything, config, settings["thresholds"])
     write_negatives(snakemake.output, rows, thresholds, suite)
-    with open_cache(snakemake.input.text, "text") as text:
-        attributes = text.attributes
-    digests = {
-        **{key: value for key, value in attributes.items() if key.endswith("_digest")},
-        **snakemake.params.stages,
-    }
-    with runtime.atomic_write(snakemake.output.provenance) as path:
-        record = runtime.provenance(config, attributes["device"], digests)
-        path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

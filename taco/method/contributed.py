@@ -19,8 +19,9 @@ from itertools import tee
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from taco import entries
+from taco import entries, runtime
 from taco.data import datasets, media
 from taco.metrics import min_max
 from taco.metrics.tasks import TASKS
@@ -117,6 +118,33 @@ def read_sample(
         seed=seed,
         features=features,
     )
+
+
+def basis(
+    frame: pd.DataFrame, dataset: Mapping[str, Any], settings: Mapping[str, Any], features: Sequence[Any] = ()
+) -> str:
+    """Digest of everything that a method's answers on a shard depend on.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The shard's rows of the manifest. Images and sounds count with their content: another one may have the same name.
+    dataset : mapping
+        As `read_sample` takes it.
+    settings : mapping
+        Of the method, of its code, and of what else it is given.
+    features : sequence
+        Digests of what frozen models made of the samples, and of the classes' embeddings; empty where the method sees neither.
+    """
+    files = dict.fromkeys([*frame["image"], *frame["audio"]])
+    known = {
+        "settings": dict(settings),
+        "rows": frame[["sample_id", "image", "audio", "start", "duration"]].astype(str).to_dict("list"),
+        "files": [runtime.file_digest(path) for path in files],
+        "classes": datasets.class_names(dataset),
+        "features": list(features),
+    }
+    return runtime.digest(known)
 
 
 class Method(NamedTuple):

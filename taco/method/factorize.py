@@ -4,7 +4,6 @@ A run is one word bank with one variant. Its factors stand in a file of their ow
 (``basis``), so that a job keeps what is right and solves the rest.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from taco.conmf.settings import PROJECTION
 from taco.method import stimuli
 from taco.method.controls import shuffled_samples
 from taco.method.text import Text
-from taco.runtime import digest
+from taco.runtime import array_digest, digest
 
 log = logging.getLogger("taco")
 
@@ -40,6 +39,8 @@ STORED_AS = {
     "objective": np.float32,
 }
 OWN, SHUFFLED = "own", "shuffled"
+MODELS = ("clip_digest", "clap_digest")
+"""Attributes of factor files that name the models behind their tokens."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ class Shard:
                 "code": code,
                 "samples": [self.samples, self.frame["clip_id"].tolist(), self.partners(run.sound)],
                 "tokens": self._fingerprints(SHUFFLED if run.sound == SHUFFLED else OWN),
-                "anchors": [hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for array in arrays],
+                "anchors": [array_digest(array) for array in arrays],
+                "models": {name: self.expect.get(name) for name in MODELS},
             }
         )
 

@@ -25,6 +25,7 @@ from taco.staging.sources import (
     StagingError,
     lock_path,
     needed,
+    options_for,
     read_catalogue,
     source_of,
 )
@@ -131,10 +132,10 @@ def needs(config: Mapping[str, Any]) -> dict[str, tuple[list[str], list[dict[str
 
 
 def datasets_of(config: Mapping[str, Any], source: Source) -> list[dict[str, Any]]:
-    """Options of the datasets that the tasks of a configuration read from a source's place."""
+    """Options (`options_for`) of the datasets that the tasks of a configuration read from a source's place."""
     datasets = [suites.dataset(config, name) for name in suites.used_datasets(config)]
     place = os.path.normpath(source.place)
-    return [options for options in datasets if os.path.normpath(options["root"]) == place]
+    return [options_for(source, one) for one in datasets if os.path.normpath(one["root"]) == place]
 
 
 def required_sources(config: Mapping[str, Any]) -> list[str]:
@@ -321,5 +322,19 @@ def fingerprint(config: Mapping[str, Any]) -> dict[str, list[int] | None]:
 
 def state(config: Mapping[str, Any]) -> dict[str, Any]:
     """The `fingerprint`, and the settings on which the check depends; the same ones need no second check."""
-    keys = ("staging", "models", "banks", "datasets", "tasks")
-    return {"files": fingerprint(config), **{key: config[key] for key in keys}}
+    catalogue = read_catalogue(config["staging"]["catalogue"])
+    read = {}
+    for place, (keys, datasets) in needs(config).items():
+        source = source_of(catalogue, place, next((options["reader"] for options in datasets), None))
+        read[place] = [keys, [options_for(source, options) for options in datasets]]
+    try:
+        sizes = space.estimate(config)
+    except (OSError, ValueError, KeyError, TypeError):  # a damaged description of a model
+        sizes = None
+    return {
+        "files": fingerprint(config),
+        "staging": config["staging"],
+        "read": read,
+        "backend": config["models"]["fcclip"]["backend"],
+        "sizes": sizes,
+    }

@@ -24,6 +24,7 @@ from taco.staging.guards import guard
 log = logging.getLogger("taco")
 
 GIGA = 10**9
+FIELD = re.compile(r"{(\w+)}")
 LOCK_HEADER = """\
 # sha256 and size in bytes of everything that is fetched. Written by `taco.staging.sources`, sorted by name; commit its changes.
 # A digest that a source does not publish is recorded when the file is first fetched, and verified ever after.
@@ -162,9 +163,15 @@ def needed(source: Source, datasets: Iterable[Mapping[str, Any]]) -> Source:
     return replace(source, holds=tuple(found or (entry for entry in source.holds if "{" not in entry)))
 
 
+def options_for(source: Source | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a dataset's options those that decide what of a source is `needed`."""
+    entries = " ".join(chain(source.holds, *source.read_by.values())) if source else ""
+    return {key: options[key] for key in ("reader", *FIELD.findall(entries)) if key in options}
+
+
 def _filled(entry: str, options: Mapping[str, Any]) -> list[str]:
     """An entry with an option's value for its ``{key}``, for each value of a list."""
-    key = re.search(r"{(\w+)}", entry)
+    key = FIELD.search(entry)
     if key is None:
         return [entry]
     values = options[key[1]]

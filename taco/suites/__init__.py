@@ -18,9 +18,15 @@ from taco.suites import consistency, schema
 Config = Mapping[str, Any]
 
 ROOT = Path(__file__).resolve().parents[2]
+DEFAULTS = ROOT / "config/config.yaml"
 SCHEMA = ROOT / "config/schemas/config.schema.yaml"
 
 TASK_NAMES = ("s4", "ms3", "ade_sp", "avss", "ade_sp_semantic")
+READERS = ("s4", "ms3", "avss", "ade")
+CLASS_KEYS = ("name", "reader", "root", "classes", "class_labels")
+"""What of a dataset decides its class names."""
+COMPUTED_KEYS = ("shards", "image_tokens", "drop_labels", "mask_resize")
+"""What of a dataset decides what is computed, and nothing about its files."""
 OWN_METHODS = {"TACO", "U only", "A-FC-CLIP", "A⁺-FC-CLIP", "whole image", "random mask", "oracle mask"}
 
 
@@ -42,7 +48,7 @@ def read(overlays: Iterable[str | Path] = ()) -> dict[str, Any]:
         Listing every problem.
     """
     config: dict[str, Any] = {}
-    for path in [ROOT / "config/config.yaml", *overlays]:
+    for path in [DEFAULTS, *overlays]:
         try:
             above = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -54,9 +60,25 @@ def read(overlays: Iterable[str | Path] = ()) -> dict[str, Any]:
 
 
 def prepare(config: dict[str, Any]) -> dict[str, Any]:
-    """Make a merged configuration ready for use: `settle`, `check`, `locate`. Changed in place, and returned."""
+    """Make a merged configuration ready for use: `arranged`, `settle`, `check`, `locate`. Changed in place, and returned."""
+    ordered = arranged(config, yaml.safe_load(DEFAULTS.read_text(encoding="utf-8")))
+    config.clear()
+    config.update(ordered)
     check(settle(config))
     return locate(config)
+
+
+def arranged(config: Config, like: Any) -> dict[str, Any]:
+    """A configuration with its keys in the order of another one, those that are not in it behind them by name.
+
+    Snakemake puts the keys of overlays first. Their order would decide which task of a dataset is its first, and a stage
+    would run again because a key was written, with the same value, in another place.
+    """
+    like = like if isinstance(like, Mapping) else {}
+    keys = [key for key in like if key in config]
+    keys += sorted((key for key in config if key not in like), key=str)
+    parts = ((key, config[key]) for key in keys)
+    return {key: arranged(part, like.get(key)) if isinstance(part, Mapping) else part for key, part in parts}
 
 
 def check(config: Config, path: str | Path = SCHEMA) -> None:
@@ -294,6 +316,25 @@ def dataset(config: Config, name: str) -> dict[str, Any]:
     return {**generated, **options, **told, **own, "name": name, "split": config["split"]}
 
 
+def data_of(config: Config, name: str) -> dict[str, Any]:
+    """Return of a dataset's options (`dataset`) those by which its files are listed and checked."""
+    return {key: value for key, value in dataset(config, name).items() if key not in COMPUTED_KEYS}
+
+
+def class_options(config: Config, name: str) -> dict[str, Any]:
+    """Return of a dataset's options (`dataset`) those by which its class names are found."""
+    options = data_of(config, name)
+    if options["reader"] not in READERS:  # may ask for anything
+        return options
+    return {key: options[key] for key in CLASS_KEYS if key in options}
+
+
+def uses_world(config: Config) -> bool:
+    """Whether a word bank or a dataset that some task uses lies in the generated world."""
+    parts = [*config["banks"].values(), *(config["datasets"][name] for name in used_datasets(config))]
+    return any(part.get("generated", False) for part in parts)
+
+
 def bank(config: Config, name: str) -> dict[str, Any]:
     """Return a word bank's source, resolved, and whether the workflow generates it."""
     options = config["banks"][name]
@@ -387,13 +428,20 @@ def environments(config: Config, name: str) -> dict[str, dict[str, dict[str, Any
     return found
 
 
-def own_code(config: Config, sections: Iterable[str]) -> dict[str, str]:
-    """Return digests of the user's files that sections name as encoders and metrics, by entry."""
-    named = {
-        "models": [model.get("loader") or "" for model in config["models"].values()],
-        "evaluation": [metric["entry"] for metric in config["evaluation"]["metrics"].values()],
-    }
-    return entries.digests(entry for section in sections for entry in named.get(section, []))
+def own_encoders(config: Config) -> dict[str, str]:
+    """Return digests of the user's files that the models name as encoders, by entry."""
+    return entries.digests(model.get("loader") or "" for model in config["models"].values())
+
+
+def own_metrics(config: Config, name: str) -> dict[str, dict[str, Any]]:
+    """Return the user's metrics of tasks of a dataset, with those tasks and the digest of their files."""
+    found = {}
+    for metric, options in config["evaluation"]["metrics"].items():
+        tasks = [task for task in options["tasks"] if config["tasks"].get(task, {}).get("dataset") == name]
+        if tasks:
+            code = entries.digests([options["entry"]])
+            found[metric] = {"entry": options["entry"], "tasks": tasks, "code": code}
+    return found
 
 
 def prediction_receipts(config: Config, name: str, shard: int) -> list[str]:

@@ -11,6 +11,7 @@ A reader is a module with four functions, one of `READERS` or a file of one's ow
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ FUNCTIONS = ("read_rows", "class_names", "read_mask", "inspect_mask")
 
 __all__ = [
     "READERS",
+    "class_file",
     "class_names",
     "file_problems",
     "read_mask",
@@ -63,6 +65,12 @@ def file_problems(
 def class_names(dataset: Mapping) -> list[str]:
     """The dataset's own classes in a fixed order, words parted by spaces; AVSS has "background" at index 0."""
     return list(reader_of(dataset).class_names(dataset))
+
+
+def class_file(dataset: Mapping) -> Path | None:
+    """The file from which `class_names` takes them; None where the configuration lists them, or a reader of one's own knows."""
+    reader = READERS.get(dataset["reader"])
+    return reader.class_file(dataset) if reader and not dataset.get("classes") else None
 
 
 def read_mask(sample: Mapping, dataset: Mapping, size: int, truth: str | None = None) -> np.ndarray:

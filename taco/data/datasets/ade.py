@@ -197,12 +197,17 @@ def _labels(dataset: Mapping) -> dict[int, str]:
     return labels
 
 
+def class_file(dataset: Mapping) -> Path:
+    """The table of all samples."""
+    return Path(dataset["root"], CSV)
+
+
 def class_names(dataset: Mapping) -> list[str]:
     """Class names in the order of their first usable row, over all splits of the CSV."""
     names = common.configured_classes(dataset)
     if names is not None:
         return names
-    path = Path(dataset["root"], CSV)
+    path = class_file(dataset)
     status = path.stat() if path.is_file() else None
     labels = tuple(sorted((str(key), str(name)) for key, name in (dataset.get("class_labels") or {}).items()))
     state = status and (status.st_mtime_ns, status.st_size)

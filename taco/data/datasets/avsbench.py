@@ -94,6 +94,11 @@ def _row(clip: Mapping, number: int, dataset: Mapping, labels: Mapping[str, list
     }
 
 
+def class_file(dataset: Mapping) -> Path:
+    """The table of all clips; that of MS3 has no classes."""
+    return Path(dataset["root"], LAYOUTS[dataset["reader"]]["csv"])
+
+
 def class_names(dataset: Mapping) -> list[str]:
     """S4: the categories of its whole CSV in the order of first appearance; MS3: the configuration's `classes`."""
     names = common.configured_classes(dataset)
@@ -101,7 +106,7 @@ def class_names(dataset: Mapping) -> list[str]:
         return names
     if dataset["reader"] == "s4":
         return common.first_seen(common.spaced(name) for name in _metadata(dataset)["category"])
-    source = str(Path(dataset["root"], LAYOUTS["ms3"]["csv"]))
+    source = str(class_file(dataset))
     problem = Problem(
         source,
         "class names",
@@ -139,8 +144,7 @@ def inspect_mask(sample: Mapping, dataset: Mapping, image_size: tuple[int, int] 
 
 
 def _metadata(dataset: Mapping):
-    path = Path(dataset["root"], LAYOUTS[dataset["reader"]]["csv"])
-    return tables.read_table(path, dataset, COLUMNS[dataset["reader"]])
+    return tables.read_table(class_file(dataset), dataset, COLUMNS[dataset["reader"]])
 
 
 def _frame_classes(dataset: Mapping) -> dict[str, list[str]] | None:

@@ -118,11 +118,16 @@ def _label_problems(table, source: Path) -> list[Problem]:
     ]
 
 
+def class_file(dataset: Mapping) -> Path:
+    """The metadata's list of classes."""
+    return Path(dataset["root"], "label2idx.json")
+
+
 def class_names(dataset: Mapping) -> list[str]:
     """The keys of label2idx.json in their order ("background" first); its values are ignored, as copies disagree."""
     names = common.configured_classes(dataset)
     if names is None:
-        path = Path(dataset["root"], "label2idx.json")
+        path = class_file(dataset)
         status = path.stat() if path.is_file() else None
         names = list(
             _keys(
