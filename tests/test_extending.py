@@ -98,12 +98,12 @@ def test_the_encoder_has_made_the_tokens(project, monkeypatch):
 def test_an_edit_of_an_own_file_repeats_what_depends_on_it(project, monkeypatch):
     monkeypatch.chdir(project)
     config = suites.read(map(Path, OVERLAYS))
-    before = suites.own_code(config, ["models"]), suites.dataset(config, "pairs")
+    before = suites.own_encoders(config), suites.dataset(config, "pairs")
     for name in ("encoders/smooth.py", "readers/pairs.py", "metrics/precision.py"):
         path = Path(name)
         path.write_text(path.read_text() + "\nOTHER = 1\n")
         changed = (
-            suites.own_code(config, ["models"]) != before[0],
+            suites.own_encoders(config) != before[0],
             suites.dataset(config, "pairs") != before[1],
         )
         assert changed == (True, name.startswith(("readers", "metrics")))
