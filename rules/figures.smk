@@ -72,7 +72,16 @@ rule figures:
         examples=suites.score_files(config, "examples.h5"),
         banks={task["dataset"]: task["default_bank"] for task in reversed(config["tasks"].values())},
         datasets=suites.used_datasets(config),
-        settings=settings("suite", "seed", "models.clap", "figures.which", "figures.rows", "figures.words"),
+        settings=settings(
+            "suite",
+            "seed",
+            "models.clap",
+            "features.audio_crop",
+            "features.stereo",
+            "figures.which",
+            "figures.rows",
+            "figures.words",
+        ),
     script:
         "../workflow_scripts/figures.py"
 
@@ -106,6 +115,6 @@ rule gallery:
         examples=suites.score_files(config, "examples.h5"),
         datasets=suites.used_datasets(config),
         words=config["figures"]["words"],
-        settings=settings("suite", "seed", "models.clap", "gallery"),
+        settings=settings("suite", "seed", "models.clap", "features.audio_crop", "features.stereo", "gallery"),
     script:
         "../workflow_scripts/gallery.py"

@@ -54,6 +54,7 @@ def main(snakemake):
                 inputs.text,
                 rows,
                 params.settings["models"]["clap"],
+                params.settings["features"],
                 params.settings["figures"]["words"],
                 params.settings["seed"],
             ),

@@ -23,6 +23,7 @@ def main(snakemake):
             inputs.text,
             rows,
             settings["models"]["clap"],
+            settings["features"],
             snakemake.params.words,
             settings["seed"],
         )

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from taco import runtime
 from taco.conmf import Initial
-from taco.data import manifest, reading
+from taco.data import manifest, media, reading
 from taco.method import anew, evaluate, proposals
 from taco.method.factorize import anchors_of
 from taco.method.text import CLASSES, Text
@@ -37,10 +37,10 @@ def sounding(parts, world, snr_db, params, model):
     """The same samples with the world's sounds at another signal-to-noise ratio."""
     settings, dataset = params.settings, params.dataset
     options = settings["features"]
-    how = reading.Preparation(
-        *(0, (), model.sample_rate, model.window),
-        *(options["audio_crop"], settings["seed"], options["stereo"]),
+    hearing = media.Hearing(
+        model.sample_rate, model.window, options["audio_crop"], settings["seed"], options["stereo"]
     )
+    how = reading.Preparation(0, (), hearing)
     with TemporaryDirectory() as folder:
         write_sounds(Path(folder), {**settings["world"], "snr_db": snr_db}, dataset["name"], dataset["split"])
         for part in parts:

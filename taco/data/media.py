@@ -7,9 +7,11 @@ resized, so that manifests and tables stay free of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,6 +19,7 @@ from PIL import Image
 from taco.data import soundfiles
 from taco.data.pictures import open_image, rgb
 from taco.data.problems import MediaError, require_file
+from taco.runtime import generator
 
 # torchaudio's defaults: the filter's zero crossings on either side, and its cutoff as a share of the lower rate's.
 RESAMPLING_ZEROS = 6
@@ -214,6 +217,37 @@ def fit_window(
         return np.tile(wave, -(-samples // len(wave)))[:samples]
     start = excess // 2 if crop == "centre" else int(rng.integers(excess + 1))
     return wave[start : start + samples].copy()
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What a model hears of a sample's sound.
+
+    Attributes
+    ----------
+    sample_rate : int
+        In Hz.
+    window : int
+        Samples.
+    audio_crop : {"centre", "random"}
+        See `fit_window`.
+    seed : int
+        Of random crops.
+    stereo : {"mean", "join"}
+        See `read_sound`.
+    """
+
+    sample_rate: int
+    window: int
+    audio_crop: str
+    seed: int
+    stereo: str = "mean"
+
+    def hear(self, row: Mapping[str, Any], dataset: str) -> np.ndarray:
+        """Read what is heard of a manifest's row: float32 [window]. A random crop is drawn by dataset and sample id."""
+        wave = read_sound(row["audio"], row["start"], row["duration"], self.sample_rate, self.stereo)
+        rng = generator(self.seed, "audio crop", f"{dataset}/{row['sample_id']}")
+        return fit_window(wave, self.window, self.audio_crop, rng).astype(np.float32)
 
 
 def spectrogram(

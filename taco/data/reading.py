@@ -7,7 +7,7 @@ alone, so the number of workers changes nothing but the time.
 import logging
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from taco.data import media
 from taco.data.media import MediaError
-from taco.runtime import generator
 
 log = logging.getLogger("taco")
 
@@ -42,30 +41,19 @@ class Preparation:
         Side in pixels.
     modes : sequence of {"fcclip", "openclip"}
         Preparations of the image, see `taco.data.media.resize`; none leaves the image unread.
-    sample_rate : int
-        In Hz.
-    window : int
-        Samples of the sound.
-    audio_crop : {"centre", "random"}
-    seed : int
-        Of random crops.
-    stereo : {"mean", "join"}
-        See `taco.data.media.read_sound`.
+    hearing : taco.data.media.Hearing
+        Of the sound.
     """
 
     image_size: int
     modes: Sequence[str]
-    sample_rate: int
-    window: int
-    audio_crop: str
-    seed: int
-    stereo: str = "mean"
+    hearing: media.Hearing
 
     @property
     def bytes_per_sample(self) -> int:
         """Size of a sample's arrays."""
         pixels = 3 * self.image_size**2
-        return sum(pixels * (4 if mode == "fcclip" else 1) for mode in self.modes) + 4 * self.window
+        return sum(pixels * (4 if mode == "fcclip" else 1) for mode in self.modes) + 4 * self.hearing.window
 
 
 class Samples(Dataset):
@@ -82,7 +70,7 @@ class Samples(Dataset):
 
     def __init__(self, frame: pd.DataFrame, name: str, how: Preparation):
         columns = ("image", "audio", "start", "duration", "sample_id")
-        self.rows = list(zip(*(frame[column].tolist() for column in columns), strict=True))
+        self.rows = frame[list(columns)].to_dict("records")
         self.name = name
         self.how = how
 
@@ -95,19 +83,15 @@ class Samples(Dataset):
         (Raised in a worker, it would arrive as another type, with a traceback for its message.)
         """
         try:
-            return self._read(*self.rows[index])
+            return self._read(self.rows[index])
         except MediaError as error:
             return error
 
-    def _read(
-        self, image: str, audio: str, start: float, duration: float, sample: str
-    ) -> dict[str, np.ndarray]:
+    def _read(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         how = self.how
-        pixels = media.read_image(image) if how.modes else None
+        pixels = media.read_image(row["image"]) if how.modes else None
         arrays = {mode: media.resize(pixels, how.image_size, mode) for mode in how.modes}
-        wave = media.read_sound(audio, start, duration, how.sample_rate, how.stereo)
-        rng = generator(how.seed, "audio crop", f"{self.name}/{sample}")
-        arrays["wave"] = media.fit_window(wave, how.window, how.audio_crop, rng).astype(np.float32)
+        arrays["wave"] = how.hearing.hear(row, self.name)
         return arrays
 
 

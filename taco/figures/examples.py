@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import soundfile
 
 from taco import metrics
 from taco.cache.hdf5 import Cache, open_cache
@@ -43,7 +42,7 @@ class Shown:
         Sounding classes, where known.
     image : uint8 [H, W, 3]
     wave : float32 [T]
-        The sound that was heard, as long as the model's window, at its file's ``rate``.
+        The sound that was heard, as long as the model's window, at the model's ``rate``.
     rate : int
     prediction, truth : float32 in 0..1 and bool, or int class ids, [size, size]
     activation : float32 [rows, columns]
@@ -144,8 +143,8 @@ class Source:
         Their word bank.
     classes : list of str
         The dataset's own class names, in the order of the ids.
-    window : float
-        Seconds of sound that the model hears.
+    hearing : taco.data.media.Hearing
+        What the model heard of a sound.
     grid : (int, int)
         From `sound_grid`.
     seed : int
@@ -162,14 +161,15 @@ class Source:
         classes: Sequence[str],
         *,
         words: str,
-        window: float,
+        hearing: media.Hearing,
         grid: tuple[int, int],
         seed: int,
     ):
         self.task, self.labels, self.words = task, labels, words
         self._home = {sample: cache for cache in caches for sample in cache.sample_ids}
         self.manifest = samples.set_index("sample_id", drop=False)
-        self.window, self.grid, self.seed = window, grid, seed
+        self.hearing, self.grid, self.seed = hearing, grid, seed
+        self.dataset = caches[0].attributes["dataset"]
         # Background is a class of AVSS (id 0); elsewhere ids count from 1 and 0 is none.
         self.class_names = dict(enumerate(classes, 0 if classes[0] == "background" else 1))
         self.first_seed, self.bank = caches[0].attributes["seed"], caches[0].attributes["bank"]
@@ -239,7 +239,6 @@ class Source:
             return None
         row = self.manifest.loc[sample]
         heard = row if own else self.manifest.loc[self._partners.loc[sample]]
-        wave, rate = read_window(heard, self.window)
         column = "taco" if own else "shuffled"
         score, threshold = float(self.table.loc[sample, column]), self.thresholds[column]
         prefix = "" if own else "shuffled/"
@@ -253,8 +252,8 @@ class Source:
             clip_id=row["clip_id"],
             classes=[str(name) for name in row["classes"]],
             image=media.read_image(row["image"]),
-            wave=wave,
-            rate=rate,
+            wave=self.hearing.hear(heard, self.dataset),
+            rate=self.hearing.sample_rate,
             prediction=prediction if np.isnan(threshold) else prediction.astype(np.float32) / 255,
             truth=self.truth(sample),
             activation=self.stored(f"{prefix}image_activation", sample).astype(np.float32),
@@ -294,13 +293,6 @@ def closest(similarity: np.ndarray, names: Sequence[str], n: int) -> list[tuple[
     return [(names[i], float(similarity[i])) for i in order]
 
 
-def read_window(row: Mapping[str, Any], window: float) -> tuple[np.ndarray, int]:
-    """The sound that the model hears of a sample, at the file's own rate: centre crop, or repeated."""
-    rate = soundfile.info(str(row["audio"])).samplerate
-    wave = media.read_sound(row["audio"], row["start"], row["duration"], rate)
-    return media.fit_window(wave, round(window * rate)), rate
-
-
 def open_sources(
     stack: ExitStack,
     examples: Sequence[str | Path],
@@ -308,6 +300,7 @@ def open_sources(
     text: str | Path,
     rows: pd.DataFrame,
     clap: Mapping[str, Any],
+    heard: Mapping[str, Any],
     bank: str,
     seed: int,
 ) -> dict[str, Source]:
@@ -326,6 +319,8 @@ def open_sources(
         Score rows of all tasks.
     clap : mapping
         The configuration's ``models.clap``.
+    heard : mapping
+        The configuration's ``features``: ``audio_crop`` and ``stereo`` count.
     bank : str
         Word bank to whose labels image factors are compared.
     seed : int
@@ -335,6 +330,8 @@ def open_sources(
     dict task → Source
     """
     words, grid = Text(text), sound_grid(clap["architecture"])
+    window = round(clap["window"] * clap["sample_rate"])
+    hearing = media.Hearing(clap["sample_rate"], window, heard["audio_crop"], seed, heard["stereo"])
     frames = {name: manifest.read(path) for name, path in manifests.items()}
     opened: dict[tuple[str, str], list[Cache]] = {}
     for path in examples:
@@ -349,7 +346,7 @@ def open_sources(
             words.labels(dataset, bank),
             words.labels(dataset, CLASSES).names,
             words=bank,
-            window=clap["window"],
+            hearing=hearing,
             grid=grid,
             seed=seed,
         )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from taco import entries
 from taco.cache.hdf5 import CacheWriter
-from taco.data import reading
+from taco.data import media, reading
 from taco.models import backends, clap, clip, fcclip, fcclip_detectron2
 from taco.progress import progress
 from taco.runtime import digest, file_digest
@@ -117,8 +117,10 @@ class Extraction:
         modes = tuple(
             mode for mode in MODES if mode == self.image_tokens or (proposing and mode == PROPOSING)
         )
-        size, sound = models.clip.image_size, (models.clap.sample_rate, models.clap.window)
-        return reading.Preparation(size, modes, *sound, self.audio_crop, self.seed, self.stereo)
+        hearing = media.Hearing(
+            models.clap.sample_rate, models.clap.window, self.audio_crop, self.seed, self.stereo
+        )
+        return reading.Preparation(models.clip.image_size, modes, hearing)
 
 
 def extract(

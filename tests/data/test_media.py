@@ -291,3 +291,17 @@ def test_spectrogram_of_silence_and_of_short_sounds_is_defined(length):
 def test_reading_data_does_not_import_torch():
     code = "import sys, taco.data.manifest, taco.data.datasets, taco.data.media; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_heard_is_drawn_by_dataset_and_sample(tmp_path):
+    """The same piece wherever it is read: for the model, and for the pages that show what it heard."""
+    wave = np.arange(4 * 8000, dtype=np.float32)[:, None] / 40000 * [1.0, -1.0]
+    soundfile.write(tmp_path / "a.wav", wave, 8000, subtype="FLOAT")
+    row = {"sample_id": "a", "audio": str(tmp_path / "a.wav"), "start": 0.0, "duration": float("nan")}
+    how = media.Hearing(8000, 8000, "random", 3, "join")
+    one = how.hear(row, "s4")
+    assert one.shape == (8000,) and one.dtype == np.float32
+    np.testing.assert_array_equal(one, how.hear(row, "s4"))
+    assert not np.array_equal(one, how.hear({**row, "sample_id": "b"}, "s4"))
+    assert not np.array_equal(one, how.hear(row, "ms3"))
+    assert not media.Hearing(8000, 8000, "centre", 3).hear(row, "s4").any()  # the channels' mean is nothing

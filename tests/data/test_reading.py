@@ -13,10 +13,11 @@ from PIL import Image
 
 from taco import progress
 from taco.data import media, reading
+from taco.data.media import Hearing
 from taco.data.reading import Preparation, Samples, ahead, batches, workers_for
 
 RATE = 8000
-HOW = Preparation(24, ("fcclip", "openclip"), RATE, RATE, "random", 0)
+HOW = Preparation(24, ("fcclip", "openclip"), Hearing(RATE, RATE, "random", 0))
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_channels_are_joined_before_a_short_sound_is_repeated_and_a_long_one_cro
         soundfile.write(path, np.tile([0.5, -0.5], (seconds * RATE, 1)), RATE)
         row = {"sample_id": path.stem, "image": str(tmp_path / "a.png"), "audio": str(path)}
         samples.append(row | {"start": 0.0, "duration": np.nan})
-    how = Preparation(24, ("fcclip",), RATE, 3 * RATE, "centre", 0, "join")
+    how = Preparation(24, ("fcclip",), Hearing(RATE, 3 * RATE, "centre", 0, "join"))
     short, long = Samples(pd.DataFrame(samples), "s4", how)[0], Samples(pd.DataFrame(samples), "s4", how)[1]
     sign = [np.sign(found["wave"][RATE // 4 :: RATE // 2]).tolist() for found in (short, long)]
     assert sign == [[1, 1, -1, -1, 1, 1], [1, 1, 1, -1, -1, -1]]

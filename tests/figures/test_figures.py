@@ -88,7 +88,7 @@ def test_a_shuffled_example_shows_its_own_image_and_another_clips_sound(sources)
     assert np.array_equal(own.image, other.image)
     assert not np.array_equal(own.wave, other.wave)
     assert "another clip's sound" in drawing.describe(other)
-    assert len(own.wave) == 4000  # the window, at the file's rate: 0.4 s repeated to 0.5 s
+    assert len(own.wave) == 4000  # the window, at the model's rate: 0.4 s repeated to 0.5 s
 
 
 # -------------------------------------------------------------------------------------------- figures

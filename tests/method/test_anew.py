@@ -6,7 +6,7 @@ import soundfile
 import torch
 from scoring import make_run, make_sample, make_scorer
 
-from taco.data import reading
+from taco.data import media, reading
 from taco.method import anew
 
 RATE = 8000
@@ -44,7 +44,7 @@ def test_a_part_is_heard_anew_without_a_look_at_its_images(tmp_path):
     paths = [str(tmp_path / f"{level}.wav") for level in levels]
     for path, level in zip(paths, levels, strict=True):
         soundfile.write(path, np.full(RATE, level), RATE, subtype="FLOAT")
-    how = reading.Preparation(32, ("fcclip",), RATE, RATE, "centre", 0)
+    how = reading.Preparation(32, ("fcclip",), media.Hearing(RATE, RATE, "centre", 0))
     found = anew.heard(part, Ear, how, paths, 1)
     assert torch.stack(found.audio).tolist() == [[[0.25, 0.0]], [[0.0, 0.5]]]
     assert [sample.clap_embedding.tolist() for sample in found.samples] == [[0.25], [-0.5]]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from taco import metrics
 from taco.cache.hdf5 import CacheWriter, open_cache
-from taco.data import manifest
+from taco.data import manifest, media
 from taco.figures.examples import Source
 from taco.method.text import Labels
 
@@ -65,6 +65,7 @@ def samples_of(folder, clips=4, frames=2, several=True):
     return manifest.from_rows(rows)
 
 
+HEARING = media.Hearing(8000, 4000, "centre", 0)
 OTHER = "mine <b>"  # a contributed method
 
 
@@ -155,6 +156,15 @@ def make_source(stack: ExitStack, folder, task, clips=4, frames=2):
     cache = stack.enter_context(open_cache(folder / f"{task}.h5", "examples"))
     labels = Labels(WORDS, np.eye(5, dtype=np.float32), np.eye(5, dtype=np.float32))
     source = Source(
-        task, samples, rows, [cache], labels, CLASSES, words="general", window=0.5, grid=SOUND_GRID, seed=0
+        task,
+        samples,
+        rows,
+        [cache],
+        labels,
+        CLASSES,
+        words="general",
+        hearing=HEARING,
+        grid=SOUND_GRID,
+        seed=0,
     )
     return source, rows
