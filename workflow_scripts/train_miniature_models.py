@@ -8,7 +8,8 @@ from pathlib import Path
 from job import run
 
 from taco import runtime
-from taco.miniature import gates, training
+from taco.miniature import dense, gates, training
+from taco.models import clip
 
 
 def main(snakemake):
@@ -25,8 +26,9 @@ def main(snakemake):
     training.train_clap(folder, settings)
     training.train_fcclip(folder, settings)
     measured = gates.measure(folder, settings)
+    found = dense.localisation(clip.load(gates.specs(folder, settings)["clip"]), gates.HELD_OUT_SEED)
     with runtime.atomic_write(snakemake.output.card) as path:
-        path.write_text(gates.model_card(folder, measured), encoding="utf-8")
+        path.write_text(gates.model_card(folder, measured, found), encoding="utf-8")
     gates.require(measured)
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from taco.miniature import gates, training
+from taco.miniature import dense, gates, training
 from taco.models import clip, fcclip
 
 TINY = training.TrainingSettings(
@@ -67,7 +67,7 @@ def test_the_parts_train_are_measured_and_described(tmp_path):
     tower = clip.load(models["clip"])
     measured = gates.clip_gates(tower, per_class=1)
     measured += gates.fcclip_gates(fcclip.load(models["fcclip"], tower), count=2)
-    card = gates.model_card(tmp_path, measured)
+    card = gates.model_card(tmp_path, measured, dense.localisation(tower, 0, count=2))
     assert "clip_steps: 7" in card and measured[0].name in card
     with pytest.raises(RuntimeError, match="not good enough to ship"):
         gates.require([replace(measured[0], value=0.0)])
