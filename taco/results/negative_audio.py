@@ -56,7 +56,7 @@ def free_auc(areas: np.ndarray) -> float:
     Examples
     --------
     >>> free_auc(np.array([0.0, 0.0])), round(free_auc(np.array([0.0, 1.0])), 4)
-    (1.0, 0.525)
+    (1.0, 0.5125)
     """
     return area_under((np.asarray(areas)[:, None] <= STEPS).mean(axis=0))
 
