@@ -161,8 +161,8 @@ def contributed(wildcards):
 
 def shown_variants(wildcards):
     """What scores tell of the variants that are run on a dataset."""
-    used = {variant for _, variant in suites.runs(config, wildcards.dataset)}
-    return {name: {key: config["variants"][name][key] for key in ["label", "sound"]} for name in sorted(used)}
+    used = {variant for _, variant in suites.scored_runs(config, wildcards.dataset)}
+    return {name: {k: v for k, v in config["variants"][name].items() if k != "solver"} for name in sorted(used)}
 
 
 def untraced(name):

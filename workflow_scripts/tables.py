@@ -17,6 +17,9 @@ from taco.results import (
     score_files,
     tables,
 )
+from taco.results.ours import GATED
+
+POOLED = [name for name, task in TASKS.items() if task.kind == "pooled"]
 
 
 def write_table(outputs, frame, page):
@@ -60,10 +63,10 @@ def main(snakemake):
     conventions = aggregate.Conventions.of(settings)
     thresholds = config["segment"]["confidence_threshold"]
     gated = gating.rows(rows, thresholds)
+    everything = pd.concat([rows, gated], ignore_index=True) if len(gated) else rows
     # Pools hold no single images, so the gate has no pooled scores.
-    images = gated[gated["task"].map(lambda task: TASKS[task].kind != "pooled").astype(bool)]
-    summary = aggregate.summarise(pd.concat([rows, images]), pooled, conventions)
-    everything = pd.concat([rows, gated], ignore_index=True)
+    without_pool = (everything["variant"] == GATED) & everything["task"].isin(POOLED)
+    summary = aggregate.summarise(everything[~without_pool], pooled, conventions)
     reported = tables.load_reported(settings["reported"]) if settings["reported"] else None
     for name in settings["which"]:
         frame = tables.build(summary, tables.SPECS[name], reported, suite)
