@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -42,6 +43,7 @@ REPORTED_PACKAGES = (
 # Answers of a disk that takes no more: full, over quota, read-only, a file too large for it.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DISK_REFUSES = (*DISK_FULL, errno.EROFS)
+FOLDER_REFUSES = (*DISK_REFUSES, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 # Answers to fsync of file systems that cannot (SMB, sshfs, WSL's drives), or of a folder that only takes new files.
 CANNOT_SYNC = (
     *(errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY),
@@ -204,7 +206,7 @@ def partial_path(path: str | Path) -> Path:
     for leftover in path.parent.glob(f".{path.name}.{host}-*.partial"):
         pid = int(leftover.name.rsplit("-", 2)[1])
         if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
-            leftover.unlink(missing_ok=True)
+            _remove(leftover)
     return path.with_name(f".{path.name}.{host}-{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
@@ -223,7 +225,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     partial = None
     try:
-        with write_errors(path, (*DISK_REFUSES, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)):
+        with write_errors(path, FOLDER_REFUSES):
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = partial_path(path)
         with write_errors(path, DISK_REFUSES):
@@ -232,6 +234,58 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Write a whole folder or none.
+
+    Yields a private folder beside ``path``; at the end of the block it is renamed to ``path``, in place of an older
+    folder of that name. After an error it is removed, and what stood at ``path`` before stands there still.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written, or its disk is full.
+    """
+    path = Path(path)
+    partial = None
+    try:
+        with write_errors(path, FOLDER_REFUSES):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = partial_path(path)
+            partial.mkdir()
+        with write_errors(path, DISK_REFUSES):
+            yield partial
+        with write_errors(path):
+            _replace_folder(partial, path)
+            _sync(path.parent)
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Rename a folder to a name that an older one may have, also while another process does the same."""
+    while True:
+        try:
+            new.rename(path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        old = partial_path(path)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            path.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder that may be gone already."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -160,9 +160,58 @@ def test_remains_of_dead_processes_go_and_those_of_live_ones_stay(tmp_path):
     elsewhere = tmp_path / f".{path.name}.anotherhost-{dead.pid}-00000000.partial"
     for file in (leftover, alive, elsewhere):
         file.write_text("half")
+    folder = leftover.with_name(leftover.name.replace(".partial", "0.partial"))
+    (folder / "inside").mkdir(parents=True)
     runtime.partial_path(path)
-    assert not leftover.exists()
+    assert not leftover.exists() and not folder.exists()
     assert alive.exists() and elsewhere.exists()
+
+
+def test_a_folder_appears_whole_in_place_of_an_older_one(tmp_path):
+    path = tmp_path / "new" / "world"
+    for text in ("first", "second"):
+        with runtime.atomic_folder(path) as partial:
+            (partial / text).write_text(text)
+            assert not (path / text).exists()
+        assert [file.name for file in path.iterdir()] == [text]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_keeps_the_folder_that_was_there(tmp_path):
+    path = tmp_path / "world"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(runtime.OutputError, match="world: expected"), runtime.atomic_folder(path) as partial:
+        (partial / "half").touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert [file.name for file in path.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_that_write_one_folder_at_once_leave_one_of_theirs_whole(tmp_path):
+    path = tmp_path / "world"
+    with runtime.atomic_folder(path) as one, runtime.atomic_folder(path) as other:
+        for folder, text in ((one, "one"), (other, "other")):
+            (folder / "a").write_text(text)
+            (folder / "b").write_text(text)
+    assert {file.name: file.read_text() for file in path.iterdir()} == {"a": "one", "b": "one"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_another_process_takes_away_meanwhile_is_no_error(tmp_path, monkeypatch):
+    path, rename = tmp_path / "world", Path.rename
+    path.mkdir()
+    (path / "old").touch()
+
+    def slow(self, target):
+        if self == path:  # another process is faster
+            rename(self, tmp_path / "taken")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", slow)
+    with runtime.atomic_folder(path) as partial:
+        (partial / "new").touch()
+    assert [file.name for file in path.iterdir()] == ["new"]
 
 
 def test_the_order_of_keys_does_not_change_a_digest():

@@ -8,6 +8,7 @@ from pathlib import Path
 from job import run
 from rich.console import Console
 
+from taco.runtime import atomic_write
 from taco.staging import doctor
 
 log = logging.getLogger("taco")
@@ -19,11 +20,18 @@ def unchanged(earlier, state):
     return next((text for text in texts if json.loads(text)["state"] == state), None)
 
 
+def write(path, text):
+    """Write the findings, whole or not at all."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def main(snakemake):
+    path = snakemake.output[0]
     state = json.loads(json.dumps(doctor.state(snakemake.config)))
     known = unchanged(snakemake.input, state)
     if known is not None:
-        Path(snakemake.output[0]).write_text(known, encoding="utf-8")
+        write(path, known)
         return
     findings = doctor.examine(snakemake.config) + doctor.disk(snakemake.config)
     text = io.StringIO()
@@ -32,7 +40,7 @@ def main(snakemake):
     if doctor.exit_code(findings):
         raise doctor.NotReadyError("The run cannot succeed as things are; the table above says what to do.")
     records = json.dumps({"state": state, "findings": doctor.as_records(findings)}, indent=2)
-    Path(snakemake.output[0]).write_text(records + "\n", encoding="utf-8")
+    write(path, records + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from job import run
 from taco.figures import gallery
 from taco.figures.examples import open_sources
 from taco.results import score_files
+from taco.runtime import atomic_folder
 
 log = logging.getLogger("taco")
 
@@ -27,13 +28,9 @@ def main(snakemake):
             snakemake.params.words,
             settings["seed"],
         )
+        folder = stack.enter_context(atomic_folder(snakemake.output[0]))
         count = gallery.write(
-            snakemake.output[0],
-            sources,
-            rows,
-            settings["suite"],
-            settings["gallery"]["samples"],
-            settings["seed"],
+            folder, sources, rows, settings["suite"], settings["gallery"]["samples"], settings["seed"]
         )
     log.info("%d samples", count)
 

@@ -7,7 +7,6 @@ run that is killed resumes from its checkpoint and continues as if it had not be
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ import taco.models.clap
 import taco.models.clip
 import taco.models.fcclip
 from taco.miniature import scenes, sounds, vocabulary
+from taco.runtime import atomic_write
 
 log = logging.getLogger("taco")
 
@@ -218,9 +218,8 @@ def run(
                 "step": step + 1,
                 "seconds": seconds + time.monotonic() - began,
             }
-            temporary = checkpoint.with_name(f"{checkpoint.name}.{os.getpid()}")
-            torch.save(state, temporary)
-            temporary.replace(checkpoint)
+            with atomic_write(checkpoint) as partial:
+                torch.save(state, partial)
     return seconds + time.monotonic() - began
 
 
@@ -240,9 +239,8 @@ def finish(model: nn.Module, folder: Path, part: str, seconds: float, settings: 
         (f"{part}.safetensors", lambda path: save_file(tensors, path)),
         (f"{part}.json", lambda path: path.write_text(text)),
     ):
-        temporary = folder / f"{name}.{os.getpid()}"
-        write(temporary)
-        temporary.replace(folder / name)
+        with atomic_write(folder / name) as partial:
+            write(partial)
 
 
 def prepare_output(output: str | Path) -> Path:

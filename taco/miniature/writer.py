@@ -16,7 +16,6 @@ count of one split does not change another.
 
 import csv
 import json
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,6 +27,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from taco.miniature import scenes, sounds, vocabulary
+from taco.runtime import atomic_folder
 
 DATASETS = ("s4", "ms3", "avss", "ade")
 SPLITS = ("train", "val", "test")
@@ -114,27 +114,19 @@ def write_world(root: Path, settings: WorldSettings | Mapping) -> None:
 
     Notes
     -----
-    Equal settings give equal files. A killed run leaves `.<name>.partial` beside `root`, which the next removes.
+    Equal settings give equal files. Two runs at once do not disturb each other: each writes to a folder of its own.
     """
     if not isinstance(settings, WorldSettings):
         settings = WorldSettings(**settings)
-    root = Path(root)
-    partial, old = (root.with_name(f".{root.name}.{state}") for state in ("partial", "old"))
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write_s4(partial / "s4", settings)
-    _write_ms3(partial / "ms3", settings)
-    _write_avss(partial / "avss", settings)
-    _write_ade(partial / "ade", settings)
-    # The general word bank, in the columns of AudioSet's list.
-    bank = ((number, f"/t/{number:03d}", name) for number, name in enumerate(vocabulary.general_bank()))
-    _save_table(partial / "class_labels_indices.csv", ("index", "mid", "display_name"), bank)
-    (partial / "world.json").write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
-    if root.exists():
-        root.rename(old)
-    partial.rename(root)
-    shutil.rmtree(old, ignore_errors=True)
+    with atomic_folder(root) as partial:
+        _write_s4(partial / "s4", settings)
+        _write_ms3(partial / "ms3", settings)
+        _write_avss(partial / "avss", settings)
+        _write_ade(partial / "ade", settings)
+        # The general word bank, in the columns of AudioSet's list.
+        bank = ((number, f"/t/{number:03d}", name) for number, name in enumerate(vocabulary.general_bank()))
+        _save_table(partial / "class_labels_indices.csv", ("index", "mid", "display_name"), bank)
+        (partial / "world.json").write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
 
 
 def write_sounds(root: Path, settings: WorldSettings | Mapping, dataset: str, split: str) -> None:
