@@ -20,8 +20,7 @@ import hdf5plugin  # noqa: F401  (registers the compression of the caches)
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from workflow import OVERLAY, RESULTS, ROOT, STAGES, command, environment, make_project, planned, snakemake
+from workflow import RESULTS, STAGES, command, environment, make_project, planned, snakemake, table_bytes
 
 
 def asked_memory(output):
@@ -30,10 +29,6 @@ def asked_memory(output):
         r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    resources: .*\bmem_mb=(\d+)", output, re.MULTILINE
     )
     return [(rule, int(memory)) for rule, memory in blocks]
-
-
-def table_bytes(folder):
-    return {path.name: path.read_bytes() for path in sorted((folder / RESULTS / "tables").iterdir())}
 
 
 def contents(path):
@@ -378,73 +373,3 @@ def test_the_paper_suite_says_what_is_missing(tmp_path):
         "accepted_terms",
     ):
         assert words in output
-
-
-# ---------------------------------------------------------------- SLURM
-
-
-@pytest.fixture
-def slurm(tmp_path_factory, monkeypatch):
-    """A one-node SLURM of this test's own."""
-    folder = tmp_path_factory.mktemp("slurm") / "state"
-    script = ROOT / "tests/slurm"
-    try:
-        # Its daemons outlive the script, so no pipe may be left to them.
-        with open(folder.with_suffix(".out"), "w") as output:
-            done = subprocess.run([script / "start.sh", folder], stdout=output, stderr=output, check=False)
-        text = folder.with_suffix(".out").read_text()
-        if done.returncode == 77:
-            pytest.skip(text.strip())
-        assert done.returncode == 0, text
-        monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-        yield folder
-    finally:
-        subprocess.run([script / "stop.sh", folder], check=False)
-
-
-def one_task(folder):
-    """A project of S4 alone, in three shards of one clip."""
-    make_project(folder)
-    overlay = yaml.safe_load(OVERLAY)
-    others = dict.fromkeys(("ms3", "avss", "ade_sp", "ade_sp_semantic"))
-    overlay |= {"limit": 3, "datasets": {"s4": {"shards": 3}}, "tasks": overlay["tasks"] | others}
-    (folder / "small.yaml").write_text(yaml.safe_dump(overlay))
-    return folder
-
-
-def slurm_jobs():
-    """What SLURM was asked for, by job: the fields that `scontrol show job` prints."""
-    show = subprocess.run(
-        ["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True, check=True
-    )
-    jobs = [
-        dict(word.split("=", 1) for word in line.split() if "=" in word) for line in show.stdout.splitlines()
-    ]
-    return [job for job in jobs if job.get("JobName", "").startswith("taco_")]
-
-
-@pytest.mark.slurm
-def test_slurm_gives_the_tables_of_a_local_run(slurm, tmp_path):
-    local = one_task(tmp_path / "local")
-    snakemake(local, "--until", "tables")
-    folder = tmp_path / "cluster"
-    shutil.copytree(local, folder, symlinks=True)
-    for name in ("features", "proposals", "factors", "scores", "tables", "logs"):
-        shutil.rmtree(folder / RESULTS / name)
-    (folder / RESULTS / "provenance.json").unlink()
-    # As many threads as the local run's: another number may change last digits.
-    snakemake(
-        folder,
-        *("--workflow-profile", "profiles/slurm", "--until", "tables", "--set-threads", "features=1"),
-        *(
-            "--slurm-status-command",
-            "squeue",
-            "--slurm-init-seconds-before-status-checks",
-            "3",
-            "--retries",
-            "0",
-        ),
-    )
-    assert table_bytes(folder) == table_bytes(local)
-    log = (folder / RESULTS / "logs/factorize/s4/2.log").read_text()
-    assert "device: " in log

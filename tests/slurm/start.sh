@@ -36,6 +36,12 @@ for gpu in 0 1; do
 done
 node=$(hostname -s)
 echo "NodeName=$node Name=gpu File=$folder/dev/gpu[0-1]" >"$folder/gres.conf"
+# Says which job has which GPU; SLURM itself forgets it once the job has ended.
+cat >"$folder/prolog.sh" <<PROLOG
+#!/bin/sh
+echo "\$SLURM_JOB_ID \${SLURM_JOB_GPUS:-none}" >>"$folder/log/gpus"
+PROLOG
+chmod +x "$folder/prolog.sh"
 cat >"$folder/slurm.conf" <<CONF
 ClusterName=test
 SlurmctldHost=$node(127.0.0.1)
@@ -51,6 +57,8 @@ SlurmctldLogFile=$folder/log/slurmctld.log
 SlurmdLogFile=$folder/log/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+Prolog=$folder/prolog.sh
+PrologFlags=Alloc
 MpiDefault=none
 ReturnToService=2
 SelectType=select/cons_tres

@@ -77,3 +77,7 @@ def planned(folder, *arguments):
     words = [line[1].rstrip(":") for line in lines if len(line) == 2 and line[0] in ("rule", "localrule")]
     assert words, output[-3000:]
     return set(words) - {"all"}
+
+
+def table_bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / RESULTS / "tables").iterdir())}
