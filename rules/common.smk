@@ -1,6 +1,7 @@
 """Configuration, checked once, and what several rules ask of it. Nothing heavy is imported here."""
 
 import math
+import os
 import shlex
 import sys
 from functools import cache
@@ -62,11 +63,18 @@ def device_threads(wildcards):
 
 def shard_samples(wildcards, input):
     """Samples of one of the dataset's shards, by the manifest's footer; none yet of a manifest that cannot be read."""
+    count = manifest_samples(input.manifest, os.stat(input.manifest).st_mtime_ns)
+    return count / len(suites.shards(config, wildcards.dataset))
+
+
+@cache
+def manifest_samples(path, modified_ns):
+    """Samples of a manifest; every job asks, with every attempt. Its rows are not read."""
     import pyarrow.parquet as pq
 
-    with open(input.manifest, "rb") as file:
+    with open(path, "rb") as file:
         try:
-            return pq.read_metadata(file).num_rows / len(suites.shards(config, wildcards.dataset))
+            return pq.read_metadata(file).num_rows
         except ValueError:
             return 0
 

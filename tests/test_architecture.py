@@ -47,12 +47,14 @@ WINGS = {
         "suites",
     },
     "bench": {"cache", "conmf", "data", "method", "metrics", "models", "runtime", "segmenting", "suites"},
-    "commands": {"data", "method", "metrics", "miniature", "runtime", "segmenting", "suites"},
+    "audit": {"cache", "data", "method", "metrics", "progress", "results", "runtime", "suites"},
+    "commands": {"audit", "data", "method", "metrics", "miniature", "results", "runtime", "segmenting", "suites"},
     "cli": None,
 }
 # Whatever imports one of these must not load torch.
 WITHOUT_TORCH = (
     *(
+        "audit",
         "cache",
         "cli",
         "commands",

@@ -23,8 +23,7 @@ from taco.method.naming import FACTOR
 from taco.method.stored import StoredRun
 from taco.method.text import CLASSES, Text
 from taco.progress import progress
-from taco.results import pools
-from taco.results.score_files import write_rows
+from taco.results import pools, score_files
 
 
 class Work(NamedTuple):
@@ -110,7 +109,20 @@ def score(works, index, record, samples, proposed):
             work.write_pools()
 
 
-def write(work, folder, device, samples):
+def made_from(snakemake, work, frame):
+    """What a task's rows are made from."""
+    params, inputs = snakemake.params, snakemake.input
+    told = [params.tasks[work.task], params.labels, params.dataset, params.settings]
+    caches = {name: (inputs[name], name) for name in ("features", "proposals", "text")}
+    for key, path in receipts.read(inputs.factors).items():
+        caches["/".join(["factors", *key])] = path, "factors"
+    for receipt in inputs.contributed:
+        for (method,), path in receipts.read(receipt).items():
+            caches[f"predictions/{method}"] = path, "predictions"
+    return score_files.made_from(params.code, told, frame, caches)
+
+
+def write(work, folder, device, samples, made):
     """Write a task's rows."""
     cost = {
         "seconds": dict(work.scorer.seconds),
@@ -119,7 +131,8 @@ def write(work, folder, device, samples):
         "threads": torch.get_num_threads(),
         "device": runtime.describe(device),
     }
-    write_rows(work.rows, Path(folder, f"{work.task}.rows.parquet"), work.truth_kind, cost)
+    path = Path(folder, f"{work.task}.rows.parquet")
+    score_files.write_rows(work.rows, path, work.truth_kind, cost, made)
 
 
 def main(snakemake):
@@ -188,7 +201,7 @@ def main(snakemake):
         for work in works:
             work.write_pools()
     for work in works:
-        write(work, snakemake.output[0], device, len(frame))
+        write(work, snakemake.output[0], device, len(frame), made_from(snakemake, work, frame))
 
 
 if __name__ == "__main__":

@@ -374,6 +374,12 @@ def open_cache(
     return cache
 
 
+def fingerprint(path: str | Path, kind: str) -> str:
+    """Digest of all that a cache holds: sample ids and values of every dataset, from its checksums; no value is read."""
+    with open_cache(path, kind, verify=False) as cache:
+        return cache.fingerprint(*cache)
+
+
 def _read_header(file: h5py.File, path: Path) -> tuple[dict[str, Any], list[str], dict[str, np.ndarray]]:
     """Read attributes, sample ids and each dataset's checksums, and check them against their digest."""
     try:

@@ -283,7 +283,7 @@ def write(frame: pd.DataFrame, path: str | Path, masks: Mapping | None = None) -
     kept = {"taco_manifest": str(SCHEMA_VERSION), "masks": json.dumps(masks)}
     table = table.replace_schema_metadata(kept)
     with atomic_write(path) as partial:
-        pq.write_table(table, partial)
+        pq.write_table(table, partial, write_page_checksum=True)
 
 
 def read(path: str | Path) -> pd.DataFrame:
@@ -303,7 +303,7 @@ def read(path: str | Path) -> pd.DataFrame:
     )
     try:
         with open(path, "rb") as stream:
-            table = pq.read_table(stream)
+            table = pq.read_table(stream, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise ManifestError(Path(path).stem, [Problem(str(path), expected, str(error), remedy)]) from error
     version = (table.schema.metadata or {}).get(b"taco_manifest", b"none").decode()

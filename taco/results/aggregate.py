@@ -141,13 +141,17 @@ def _pooled(rows, group, key):
             f"{written(key)}: pools do not match the rows in {len(odd)} classes, first {name!r}: "
             f"{expected.get(name, 0)} samples expected, {found.get(name, 0)} found; score the task again"
         )
+    values = class_values(rows)
+    return [(metric, float(np.mean(values[name].to_numpy())), np.nan) for metric, name in (("mIoU", "iou"), ("mAP", "ap"))]
+
+
+def class_values(rows):
+    """Best IoU and average precision of each class, from one cell's rows of pools: class_name, iou, ap (fractions)."""
     values = []
-    for _, part in rows.groupby("class_name", sort=True):
+    for name, part in rows.groupby("class_name", sort=True):
         pool = pools.pool(part.to_dict("records"))
-        values.append((pool.best_iou(), pool.average_precision()))
-    return [
-        (metric, float(np.mean(v)), np.nan) for metric, v in zip(("mIoU", "mAP"), zip(*values), strict=True)
-    ]
+        values.append((name, pool.best_iou(), pool.average_precision()))
+    return pd.DataFrame(values, columns=["class_name", "iou", "ap"])
 
 
 def label_range(group):

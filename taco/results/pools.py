@@ -47,6 +47,7 @@ def writer(path: str | Path) -> Iterator[Any]:
             _SCHEMA,
             compression="zstd",
             use_dictionary=False,
+            write_page_checksum=True,
             column_encoding={f"{name}.list.element": "DELTA_BINARY_PACKED" for name in SCORES},
         ) as file,
     ):
@@ -70,7 +71,7 @@ def load(paths: Iterable[str | Path]) -> pd.DataFrame:
     """
     frames = []
     for path in map(str, paths):
-        with pq.ParquetFile(path, metadata=_metadata(path)) as file:
+        with _opened(path) as file:
             frame = file.read(list(INDEX)).to_pandas()
         frames.append(frame.assign(file=path, group=range(len(frame))))
     frames = [frame for frame in frames if len(frame)] or frames[:1]
@@ -87,17 +88,20 @@ def pool(rows: Iterable[Mapping[str, Any]]) -> metrics.ScorePool:
 
 def _read(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the index with its scores."""
-    with pq.ParquetFile(row["file"], metadata=_metadata(row["file"])) as file:
+    with _opened(row["file"]) as file:
         table = file.read_row_group(row["group"], list(SCORES))
     scores = {name: table[name].combine_chunks().values.to_numpy(zero_copy_only=False) for name in SCORES}
     return {"n_samples": row["n_samples"], **scores}
 
 
-def _metadata(path: str) -> pq.FileMetaData:
-    """A file's footer, read once."""
+@contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
+    """A file whose footer was read once, and whose pages are checked."""
     try:
-        return _footer(path, Path(path).stat().st_mtime_ns)
-    except (OSError, pa.ArrowInvalid) as error:
+        footer = _footer(path, Path(path).stat().st_mtime_ns)
+        with pq.ParquetFile(path, metadata=footer, page_checksum_verification=True) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
         raise AggregateError(
             f"{path}: expected a Parquet file of pooled scores, found: {error}; score it again"
         ) from error

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taco import metrics, runtime
+from taco.cache.hdf5 import fingerprint
 from taco.data.predictions import COLUMN
 
 SCHEMA_VERSION = "1"
@@ -41,7 +43,7 @@ _COLUMNS = {
 }
 
 
-def write_rows(rows, path, kind, cost=None):
+def write_rows(rows, path, kind, cost=None, made=None):
     """Write score rows as Parquet, whole or not at all.
 
     Parameters
@@ -52,6 +54,8 @@ def write_rows(rows, path, kind, cost=None):
     kind : {"binary", "semantic"}
     cost : mapping, optional
         what making the rows took, kept beside them (`taco.results.costs`)
+    made : mapping, optional
+        what made the rows (`made_from`), kept beside them
 
     Raises
     ------
@@ -73,19 +77,74 @@ def write_rows(rows, path, kind, cost=None):
     )
     for name in extra:
         table = table.append_column(name, pa.array([row[name] for row in rows]))
-    metadata = {"taco_scores": SCHEMA_VERSION, "kind": kind} | ({"cost": json.dumps(cost)} if cost else {})
+    metadata = {"taco_scores": SCHEMA_VERSION, "kind": kind}
+    metadata |= {name: json.dumps(value) for name, value in (("cost", cost), ("made", made)) if value}
     table = table.replace_schema_metadata(metadata)
     with runtime.atomic_write(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
-def load_rows(paths):
+def made_from(code, settings, samples, caches):
+    """What score rows were made from, so that rows made from anything else can be told.
+
+    Parameters
+    ----------
+    code : str
+        digest of the stage's code
+    settings : JSON-like
+        all that the stage is told by the configuration
+    samples : DataFrame
+        the shard's rows of the manifest
+    caches : mapping name → (path, kind)
+        the files that were read
+
+    Returns
+    -------
+    dict: code, settings and samples (digests), caches (name → fingerprint), packages (versions)
+    """
+    frame = samples.drop(columns="classes").astype(str)
+    return {
+        "code": code,
+        "settings": runtime.digest(settings),
+        "samples": runtime.digest([frame.to_dict("list"), [list(names) for names in samples["classes"]]]),
+        "caches": {name: fingerprint(*cache) for name, cache in caches.items()},
+        "packages": runtime.versions(runtime.REPORTED_PACKAGES),
+    }
+
+
+def about(path):
+    """What a file of rows says of itself.
+
+    Returns
+    -------
+    dict: rows (their number), cost, and made (`made_from`); these two are None where the file does not tell
+
+    Raises
+    ------
+    AggregateError
+        for a file that cannot be read.
+    """
+    try:
+        footer = pq.read_metadata(path)
+    except (OSError, pa.ArrowException) as error:
+        raise AggregateError(
+            f"{path}: expected a Parquet file of scores, found: {error}; score it again"
+        ) from error
+    told = footer.metadata or {}
+    return {"rows": footer.num_rows} | {
+        name: json.loads(told.get(name.encode(), b"null")) for name in ("cost", "made")
+    }
+
+
+def load_rows(paths, only=None):
     """Read per-sample rows of any tasks and shards.
 
     Parameters
     ----------
     paths : iterable of path
         files of kind binary or semantic
+    only : mapping column → value, optional
+        rows to keep
 
     Returns
     -------
@@ -96,7 +155,7 @@ def load_rows(paths):
     AggregateError
         No file, a file of another schema or kind, or a row that appears twice.
     """
-    frame = _read(paths)
+    frame = _read(paths, only)
     keys = [*CELL, "seed", "sample_id"]
     twice = frame[frame.duplicated(keys, keep=False)]
     if len(twice):
@@ -107,16 +166,18 @@ def load_rows(paths):
     return frame.sort_values(keys, kind="stable", ignore_index=True)
 
 
-def _read(paths):
-    frames = []
-    for path in map(Path, paths):
-        try:
-            file = pq.ParquetFile(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise AggregateError(
-                f"{path}: expected a Parquet file of scores, found: {error}; score it again"
-            ) from error
-        with file:
+def _read(paths, only=None):
+    frames = [_read_file(Path(path), only) for path in paths]
+    if not frames:
+        raise AggregateError("expected score files, found none: nothing to aggregate")
+    frames = [frame for frame in frames if len(frame)] or frames[:1]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _read_file(path, only=None, names=None):
+    """Rows of one file, in columns of these names (None: all that numbers come from)."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             meta = file.schema_arrow.metadata or {}
             version, kind = (meta.get(key, b"none").decode() for key in (b"taco_scores", b"kind"))
             if version != SCHEMA_VERSION or kind not in _COLUMNS:
@@ -125,9 +186,24 @@ def _read(paths):
                     f"found schema {version} and kind {kind}; score it again with this version"
                 )
             # Predictions that were kept are large, and no number comes from them.
-            names = [name for name in file.schema_arrow.names if name != COLUMN]
-            frames.append(file.read(names).to_pandas())
-    if not frames:
-        raise AggregateError("expected score files, found none: nothing to aggregate")
-    frames = [frame for frame in frames if len(frame)] or frames[:1]
-    return pd.concat(frames, ignore_index=True)
+            table = file.read(names or [name for name in file.schema_arrow.names if name != COLUMN])
+    except (OSError, pa.ArrowException) as error:
+        raise AggregateError(
+            f"{path}: expected a Parquet file of scores, found: {error}; score it again"
+        ) from error
+    for name, value in (only or {}).items():
+        table = table.filter(pc.equal(table[name], value))
+    return table.to_pandas()
+
+
+def cells(paths):
+    """What some files hold scores of.
+
+    Returns
+    -------
+    DataFrame: `CELL`, seeds (sorted list), n_samples; a row for each cell, in the order of the files
+    """
+    parts = [_read_file(Path(path), names=[*CELL, "seed"]).value_counts(sort=False) for path in paths]
+    counts = pd.concat(parts).groupby(level=[*CELL, "seed"], sort=False).sum().rename("n_samples").reset_index()
+    groups = counts.groupby(list(CELL), sort=False)
+    return groups.agg(seeds=("seed", lambda seeds: sorted(seeds)), n_samples=("n_samples", "max")).reset_index()

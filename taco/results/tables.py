@@ -249,25 +249,44 @@ def build(aggregates, spec, reported, suite):
         when a measured number is missing, listing all of them.
     """
     records = [_literature(spec, *item) for item in _literature_cells(spec, reported)]
-    index = {key: group for key, group in aggregates.groupby(["task", "method", "variant", "metric"])}
     missing = []
-    others = (*our_rows(aggregates), *contributed_rows(aggregates)) if spec.contributed else ()
-    for row in (*spec.rows, *others):
-        for task, metric in spec.columns:
-            found = _find(index.get((task, row.method, row.variant, metric)), row, task)
-            if found is None and row in others:
-                continue  # such a method may answer some tasks only
-            if found is None:
-                bank = "" if row.word_bank == ANY else f", {_bank(row, task)} bank"
-                missing.append(f"{task} {metric}: {row.method}, {row.variant}{bank}")
-            else:
-                records.append(_measured(spec, found, reported, suite))
+    for row, task, metric, found in cells(aggregates, spec):
+        if found is None:
+            bank = "" if row.word_bank == ANY else f", {_bank(row, task)} bank"
+            missing.append(f"{task} {metric}: {row.method}, {row.variant}{bank}")
+        else:
+            records.append(_measured(spec, found, reported, suite))
     if missing:
         lines = "\n  ".join(missing)
         raise TableError(
             f"{spec.name} lacks {len(missing)} numbers:\n  {lines}\nScore these runs, or drop the rows."
         )
     return pd.DataFrame(records, columns=list(COLUMNS)).astype({"n_seeds": "Int64", "n_samples": "Int64"})
+
+
+def cells(aggregates, spec):
+    """Every cell of a table that can be measured, in printed order.
+
+    Parameters
+    ----------
+    aggregates : DataFrame
+        task, method, variant, word_bank, metric, and whatever else a cell is to bring with it
+    spec : TableSpec
+
+    Yields
+    ------
+    row : Row
+    task, metric : str
+    found : Series or None
+        the cell's row of ``aggregates``; None where the spec's own row was not scored
+    """
+    index = {key: group for key, group in aggregates.groupby(["task", "method", "variant", "metric"])}
+    others = (*our_rows(aggregates), *contributed_rows(aggregates)) if spec.contributed else ()
+    for row in (*spec.rows, *others):
+        for task, metric in spec.columns:
+            found = _find(index.get((task, row.method, row.variant, metric)), row, task)
+            if found is not None or row not in others:  # such a method may answer some tasks only
+                yield row, task, metric, found
 
 
 def contributed_rows(aggregates):
