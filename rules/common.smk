@@ -105,16 +105,8 @@ def digest(script):
 
 
 def settings(*keys):
-    """The parts of the configuration that a stage depends on (whole sections, or `a.b.c`), with digests of the files of one's own that they name."""
-    own = suites.own_encoders(config) if "models" in keys else {}
-    found = {"own_code": own} if own else {}
-    for key in keys:
-        *sections, last = key.split(".")
-        source, place = config, found
-        for name in sections:
-            source, place = source[name], place.setdefault(name, {})
-        place[last] = source[last]
-    return found
+    """The parts of the configuration that a stage depends on."""
+    return suites.settings(config, *keys)
 
 
 def staged(*paths):
@@ -155,22 +147,14 @@ def world(wildcards):
 
 
 def others_features(wildcards):
-    """Feature files of all shards, where a variant exchanges sounds between clips, which may lie in other shards."""
+    """The list of all shards' features, where a variant exchanges sounds between clips, which may lie in other shards."""
     exchanged = any(run["sound"] == "shuffled" for run in suites.solved_runs(config, wildcards.dataset))
-    shards = suites.shards(config, wildcards.dataset) if exchanged else []
-    return expand("results/{suite}/features/{dataset}/{shard}.h5", shard=shards, allow_missing=True)
+    return ["results/{suite}/features/{dataset}.json"] if exchanged else []
 
 
 def contributed(wildcards):
     """Contributed methods of a dataset that share an environment, without what tables call them."""
-    methods = suites.environments(config, wildcards.dataset)[wildcards.environment]
-    return {name: {key: method[key] for key in method if key != "label"} for name, method in methods.items()}
-
-
-def shown_variants(wildcards):
-    """What scores tell of the variants that are run on a dataset."""
-    used = {variant for _, variant in suites.scored_runs(config, wildcards.dataset)}
-    return {name: {k: v for k, v in config["variants"][name].items() if k != "solver"} for name in sorted(used)}
+    return suites.untitled(suites.environments(config, wildcards.dataset)[wildcards.environment])
 
 
 def untraced(name):

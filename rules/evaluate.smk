@@ -33,11 +33,8 @@ rule score:
             name: method["label"] for name, method in suites.methods(config, wildcards.dataset).items()
         },
         dataset=lambda wildcards: suites.dataset(config, wildcards.dataset),
-        variants=shown_variants,
+        variants=lambda wildcards: suites.shown_variants(config, wildcards.dataset),
         metrics=lambda wildcards: suites.own_metrics(config, wildcards.dataset),
-        settings=settings(
-            *["seed", "models", "decoding", "device"],
-            *["evaluation.size", "evaluation.controls", "evaluation.keep_predictions"],
-        ),
+        settings=settings(*suites.SCORE_KEYS),
     script:
         "../workflow_scripts/score.py"

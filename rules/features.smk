@@ -28,3 +28,28 @@ rule features:
         settings=settings("models", "features", "device"),
     script:
         "../workflow_scripts/features.py"
+
+
+# Each of N shards would else wait for the files of N shards, which Snakemake goes through one by one.
+rule gather:
+    input:
+        lambda wildcards: expand(
+            "results/{suite}/features/{dataset}/{shard}.h5",
+            shard=suites.shards(config, wildcards.dataset),
+            allow_missing=True,
+        ),
+    output:
+        "results/{suite}/features/{dataset}.json",
+    log:
+        "results/{suite}/logs/gather/{dataset}.log",
+    benchmark:
+        "results/{suite}/benchmarks/gather/{dataset}.tsv"
+    conda:
+        "../envs/taco.yaml"
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(10),
+    params:
+        code=digest("gather"),
+    script:
+        "../workflow_scripts/gather.py"

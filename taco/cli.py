@@ -42,6 +42,7 @@ app.command()(own.segment)
 app.command()(own.explain)
 app.add_typer(method.app, name="method")
 app.command()(results.explain_number)
+app.command()(results.verify)
 
 
 @app.command()

@@ -43,15 +43,10 @@ def samples_of(task, frame, inputs, params):
     return [functools.partial(make, record) for record in frame.to_dict("records")]
 
 
-def seeds_of(options, settings):
-    """Seeds with which a method is run."""
-    return list(settings["seeds"]) if options["seeded"] else [settings["seed"]]
-
-
 def predict(name, options, frame, inputs, params, path, basis):
     """Run one method on all of its tasks and keep its answers."""
     settings, ids = params.settings, frame["sample_id"].tolist()
-    seeds = seeds_of(options, settings)
+    seeds = contributed.seeds_of(options, settings)
     device = "cuda" if options["gpu"] and settings["device"] != "cpu" and runtime.has_cuda_device() else "cpu"
     method = contributed.load(name, options["entry"], options["options"], device)
     attributes = {
@@ -87,8 +82,7 @@ def is_right(path, basis):
 
 def main(snakemake):
     params, wildcards = snakemake.params, snakemake.wildcards
-    whole = manifest.read(snakemake.input.manifest)
-    frame = manifest.shard(whole, int(wildcards.shard), params.shards)
+    frame = manifest.read_shard(snakemake.input.manifest, int(wildcards.shard), params.shards)
     folder, files = Path(snakemake.output[0]).parent, {}
     with ExitStack() as stack:
         inputs, seen = None, []
@@ -98,15 +92,9 @@ def main(snakemake):
             seen = [cache.fingerprint(*cache), *map(runtime.array_digest, (inputs[1].clip, inputs[1].clap))]
         for name, options in params.methods.items():
             path = folder / name / f"{wildcards.shard}.h5"
-            known = {
-                "method": options,
-                "entry": params.entries.get(options["entry"]),
-                "code": params.code,
-                "size": params.size,
-                "rate": params.rate,
-                "device": params.settings["device"],
-                "seeds": seeds_of(options, params.settings),
-            }
+            known = contributed.told(
+                options, params.entries, params.code, params.size, params.rate, params.settings
+            )
             used = seen if options["features"] else ()
             basis = contributed.basis(frame, params.dataset, known, used)
             files[name,] = path

@@ -21,11 +21,12 @@ def shard_of(snakemake):
     whole = manifest.read(snakemake.input.manifest)
     text = Text(snakemake.input.text)
     expect = {key: text.attributes[key] for key in ("clip_digest", "clap_digest", "fcclip_digest")}
+    others = [file for gathered in snakemake.input.others for file in receipts.read(gathered).values()]
     return factorize.Shard(
         name=wildcards.dataset,
         frame=manifest.shard(whole, int(wildcards.shard), params.shards),
         whole=whole,
-        features={factorize.OWN: [snakemake.input.own], factorize.SHUFFLED: snakemake.input.others},
+        features={factorize.OWN: [snakemake.input.own], factorize.SHUFFLED: others},
         text=text,
         seed=params.settings["seed"],
         expect={"dataset": wildcards.dataset, **expect},

@@ -1,6 +1,7 @@
 """Commands for the results of a suite: what a number is made of, and whether all files match their inputs."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,3 +117,34 @@ def _described_origin(origin: Mapping[str, Any]) -> Iterator[str]:
 
 def _pairs(mapping: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in mapping.items())
+
+
+def verify(
+    suite: Suite = "miniature",
+    configfile: ConfigFiles = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print mismatches alone.")] = False,
+) -> None:
+    """Compare all results of a suite with what they were made from; exit 1 with a line for each file that does not match.
+
+    Recomputes digests of code, settings, models, manifests and caches, every array's checksum, and the tables from their
+    rows. Nothing is changed. (The target verify_paper is another thing: a first run's checks against published numbers.)
+    """
+    from taco.audit import matching
+    from taco.progress import progress
+
+    config = read(suite, configfile)
+    found = 0
+    bar = progress(matching.total_bytes(config), config["suite"], unit="B", unit_scale=True, disable=quiet)
+    with bar:
+        checker = matching.Checker(config, bar.update)
+        for mismatch in checker.mismatches():
+            found += 1
+            bar.write(mismatch, file=sys.stdout)
+    if not quiet:
+        for note in checker.notes:
+            typer.echo(f"Not checked: {note}")
+    if found:
+        typer.echo(f"{found} mismatch(es) in {checker.checked} files of {checker.folder}", err=True)
+        raise typer.Exit(1)
+    if not quiet:
+        typer.echo(f"{checker.checked} files of {checker.folder} match what they were made from")

@@ -120,6 +120,31 @@ def read_sample(
     )
 
 
+def seeds_of(options: Mapping[str, Any], settings: Mapping[str, Any]) -> list[int]:
+    """Seeds with which a method is run."""
+    return list(settings["seeds"]) if options["seeded"] else [settings["seed"]]
+
+
+def told(
+    options: Mapping[str, Any],
+    codes: Mapping[str, str],
+    code: str,
+    size: int,
+    rate: int,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Settings of `basis`: of the method, of its own and the stage's ``code``, and of what else it is given."""
+    return {
+        "method": options,
+        "entry": codes.get(options["entry"]),
+        "code": code,
+        "size": size,
+        "rate": rate,
+        "device": settings["device"],
+        "seeds": seeds_of(options, settings),
+    }
+
+
 def basis(
     frame: pd.DataFrame, dataset: Mapping[str, Any], settings: Mapping[str, Any], features: Sequence[Any] = ()
 ) -> str:

@@ -29,6 +29,12 @@ COMPUTED_KEYS = ("shards", "image_tokens", "drop_labels", "mask_resize")
 """What of a dataset decides what is computed, and nothing about its files."""
 OWN_METHODS = {"TACO", "U only", "A-FC-CLIP", "A⁺-FC-CLIP", "whole image", "random mask", "oracle mask"}
 
+SCORE_KEYS = (
+    *("seed", "models", "decoding", "device"),
+    *("evaluation.size", "evaluation.controls", "evaluation.keep_predictions"),
+)
+"""What of the configuration decoding and scoring are told, beside their dataset's tasks, runs, metrics and methods."""
+
 
 class ConfigError(ValueError):
     """The configuration breaks its schema, or its parts do not fit together; lists every problem."""
@@ -425,6 +431,31 @@ def environments(config: Config, name: str) -> dict[str, dict[str, dict[str, Any
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for method, options in methods(config, name).items():
         found.setdefault(environment_of(options), {})[method] = options
+    return found
+
+
+def untitled(methods: Mapping[str, Config]) -> dict[str, dict[str, Any]]:
+    """Contributed methods without what tables call them."""
+    return {name: {key: method[key] for key in method if key != "label"} for name, method in methods.items()}
+
+
+def shown_variants(config: Config, name: str) -> dict[str, dict[str, Any]]:
+    """What scores tell of the variants that are run on a dataset."""
+    used = {variant for _, variant in scored_runs(config, name)}
+    return {one: {k: v for k, v in config["variants"][one].items() if k != "solver"} for one in sorted(used)}
+
+
+def settings(config: Config, *keys: str) -> dict[str, Any]:
+    """The parts of the configuration that a stage depends on (whole sections, or ``a.b.c``), with digests of the files of one's own
+    that they name."""
+    own = own_encoders(config) if "models" in keys else {}
+    found: dict[str, Any] = {"own_code": own} if own else {}
+    for key in keys:
+        *sections, last = key.split(".")
+        source, place = config, found
+        for name in sections:
+            source, place = source[name], place.setdefault(name, {})
+        place[last] = source[last]
     return found
 
 
