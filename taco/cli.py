@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from taco.commands import method, own, results
+from taco.commands import method, own, plan, results
 from taco.commands.errors import Group
 
 app = typer.Typer(no_args_is_help=True, cls=Group, pretty_exceptions_enable=False)
@@ -43,6 +43,7 @@ app.command()(own.explain)
 app.add_typer(method.app, name="method")
 app.command()(results.explain_number)
 app.command()(results.verify)
+app.command()(plan.plan)
 
 
 @app.command()

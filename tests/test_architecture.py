@@ -48,7 +48,20 @@ WINGS = {
     },
     "bench": {"cache", "conmf", "data", "method", "metrics", "models", "runtime", "segmenting", "suites"},
     "audit": {"cache", "data", "method", "metrics", "progress", "results", "runtime", "suites"},
-    "commands": {"audit", "data", "method", "metrics", "miniature", "results", "runtime", "segmenting", "suites"},
+    "commands": {
+        "audit",
+        "bench",
+        "data",
+        "method",
+        "metrics",
+        "miniature",
+        "progress",
+        "results",
+        "runtime",
+        "segmenting",
+        "staging",
+        "suites",
+    },
     "cli": None,
 }
 # Whatever imports one of these must not load torch.

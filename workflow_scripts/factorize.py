@@ -18,13 +18,14 @@ log = logging.getLogger("taco")
 def shard_of(snakemake):
     """The shard's manifest rows, tokens and text."""
     params, wildcards = snakemake.params, snakemake.wildcards
-    whole = manifest.read(snakemake.input.manifest)
+    path = snakemake.input.manifest
+    whole = manifest.read(path, ["sample_id", "clip_id", "frame", "classes"])
     text = Text(snakemake.input.text)
     expect = {key: text.attributes[key] for key in ("clip_digest", "clap_digest", "fcclip_digest")}
     others = [file for gathered in snakemake.input.others for file in receipts.read(gathered).values()]
     return factorize.Shard(
         name=wildcards.dataset,
-        frame=manifest.shard(whole, int(wildcards.shard), params.shards),
+        frame=manifest.read_shard(path, int(wildcards.shard), params.shards),
         whole=whole,
         features={factorize.OWN: [snakemake.input.own], factorize.SHUFFLED: others},
         text=text,

@@ -12,9 +12,7 @@ from taco.method.proposals import warn_on_cpu
 def main(snakemake):
     settings, dataset = snakemake.params.settings, snakemake.params.dataset
     device = runtime.setup(settings["device"], snakemake.threads)
-    frame = manifest.shard(
-        manifest.read(snakemake.input.manifest), int(snakemake.wildcards.shard), dataset["shards"]
-    )
+    frame = manifest.read_shard(snakemake.input.manifest, int(snakemake.wildcards.shard), dataset["shards"])
     models = features.load_models(settings["models"], device)
     how = features.Extraction(
         image_tokens=dataset["image_tokens"],

@@ -139,7 +139,7 @@ def main(snakemake):
     params, inputs, name = snakemake.params, snakemake.input, snakemake.wildcards.dataset
     device = runtime.setup(params.settings["device"], snakemake.threads)
     dataset = params.dataset
-    frame = manifest.shard(manifest.read(inputs.manifest), int(snakemake.wildcards.shard), dataset["shards"])
+    frame = manifest.read_shard(inputs.manifest, int(snakemake.wildcards.shard), dataset["shards"])
     text = Text(inputs.text)
     expect = {key: text.attributes[key] for key in ("clip_digest", "clap_digest", "fcclip_digest")}
     expect["dataset"] = name

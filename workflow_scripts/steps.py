@@ -102,7 +102,7 @@ def main(snakemake):
     params = snakemake.params
     settings, dataset, name, bank = params.settings, params.dataset, params.dataset["name"], params.bank
     device = runtime.setup(settings["device"], snakemake.threads)
-    shard = manifest.shard(manifest.read(snakemake.input.manifest), 0, dataset["shards"])
+    shard = manifest.read_shard(snakemake.input.manifest, 0, dataset["shards"])
     frame = shard.iloc[: settings["figures"]["step_samples"]]
     proposer = proposals.Proposer(settings["models"], device)
     text, ids = Text(snakemake.input.text), frame["sample_id"].tolist()

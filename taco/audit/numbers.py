@@ -117,7 +117,9 @@ def _choose(
     """The cell that is meant, and the row's other metrics."""
     found = _cells(scored, wanted.table, task, config)
     if found.empty:
-        shown = [name for name, spec in tables.SPECS.items() if task in {column[0] for column in spec.columns}]
+        shown = [
+            name for name, spec in tables.SPECS.items() if task in {column[0] for column in spec.columns}
+        ]
         raise NumberError(
             f"{wanted.table} has no column of {TASKS[task].title}; it is in {', '.join([*shown, EXTENDED])}"
         )
@@ -161,7 +163,9 @@ def _cells(scored: pd.DataFrame, table: str, task: str, config: Mapping[str, Any
     if table not in tables.SPECS:
         raise NumberError(f"no table {table!r}; there are {', '.join([*tables.SPECS, EXTENDED])}")
     spec = tables.SPECS[table]
-    columns = pd.DataFrame([column for column in spec.columns if column[0] == task], columns=["task", "metric"])
+    columns = pd.DataFrame(
+        [column for column in spec.columns if column[0] == task], columns=["task", "metric"]
+    )
     scored = scored[list(CELL)].merge(columns, on="task")
     cells = [found for _, name, _, found in tables.cells(scored, spec) if name == task and found is not None]
     return pd.DataFrame(cells, columns=[*CELL, "metric"]).assign(rule="")
@@ -225,7 +229,12 @@ class Number:
         whole = self.per_seed(self.rows)["value"].mean()
         effects = {clip: self._effect(clip, whole) for clip in dict.fromkeys(ends["clip_id"])}
         return [
-            {"sample_id": sample, "clip_id": row.clip_id, "score": 100 * row.score, "effect": effects[row.clip_id]}
+            {
+                "sample_id": sample,
+                "clip_id": row.clip_id,
+                "score": 100 * row.score,
+                "effect": effects[row.clip_id],
+            }
             for sample, row in zip(ends.index, ends.itertuples())
         ]
 
@@ -259,7 +268,9 @@ class Number:
         some = group["positives"].to_numpy() > 0
         if self.cell["metric"] in ("F", extended.F_BY_IMAGE):
             levels, curves = metrics.F_THRESHOLDS, np.full(counts["f_tp"].shape, np.nan)
-            curves[some] = metrics.f_curves(group["positives"][some], counts["f_tp"][some], counts["f_pp"][some])
+            curves[some] = metrics.f_curves(
+                group["positives"][some], counts["f_tp"][some], counts["f_pp"][some]
+            )
         else:
             levels = metrics.THRESHOLDS
             curves = metrics.mask_iou(group["pixels"], group["positives"], counts["tp"], counts["fp"])
@@ -276,7 +287,9 @@ class Number:
         for name in CELL:
             held = held[held[name] == self.cell[name]]
         column = ("iou", "ap")[self.cell["metric"] == "mAP"]
-        values = [aggregate.class_values(part).set_index("class_name")[column] for _, part in held.groupby("seed")]
+        values = [
+            aggregate.class_values(part).set_index("class_name")[column] for _, part in held.groupby("seed")
+        ]
         mean = pd.concat(values, axis=1).mean(axis=1).sort_values(ascending=False, kind="stable")
         ends = pd.concat([mean.head(SHOWN), mean.tail(SHOWN)])
         return [

@@ -44,9 +44,7 @@ def of_cell(
     }
 
 
-def caches_of(
-    config: Mapping[str, Any], dataset: str, cell: Mapping[str, Any]
-) -> list[tuple[str, str]]:
+def caches_of(config: Mapping[str, Any], dataset: str, cell: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Path and kind of the caches that a method reads; controls know the truth alone."""
     folder = f"results/{config['suite']}"
     if cell["variant"] == "control":

@@ -1,10 +1,9 @@
 """What a suite's runs cost, from the stages that `taco.bench.pipeline` has timed."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from taco import suites
-from taco.bench.measure import Stopwatch
 from taco.metrics.tasks import TASKS
 
 PAPER_SHARE = 0.20  # of co-NMF in a complete inference at 1,000 steps, as the paper says
@@ -12,7 +11,22 @@ PAPER_STEPS = 1000
 WORDS = 527  # of the general bank
 
 
-def costs(watch: Stopwatch, config: Mapping[str, Any]) -> dict[str, float]:
+class Rates(Protocol):
+    """Milliseconds of the stages of `taco.bench.pipeline`: a stopwatch that has timed them, or what one has written."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether reading, models and writing run side by side, as on a GPU: then the slowest counts."""
+
+    @property
+    def stages(self) -> Iterable[str]:
+        """Names of the stages."""
+
+    def ms(self, *stages: str) -> float:
+        """Sum of the stages' milliseconds."""
+
+
+def costs(watch: Rates, config: Mapping[str, Any]) -> dict[str, float]:
     """Milliseconds an image: features, and one more seed, variant or bank; co-NMF's share of a one-seed inference."""
     seeds, steps = len(config["seeds"]), config["solver"]["steps"]
     first = f"co-NMF, {steps} steps, 1 seeds"
@@ -37,13 +51,13 @@ def costs(watch: Stopwatch, config: Mapping[str, Any]) -> dict[str, float]:
 
 
 def totals(
-    watch: Stopwatch, config: Mapping[str, Any], megabytes: Mapping[str, float], frames: Mapping[str, int]
+    watch: Rates, config: Mapping[str, Any], megabytes: Mapping[str, float], frames: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     """Hours and gigabytes of each dataset and of the whole suite.
 
     Parameters
     ----------
-    watch : Stopwatch
+    watch : Rates
         With the stages of `taco.bench.pipeline`.
     config : mapping
     megabytes : mapping
@@ -70,12 +84,11 @@ def totals(
     return [row | {"score_ms": 3.6e6 * row["scores"] / row["frames"]} for row in rows if row.get("frames")]
 
 
-def _dataset_totals(
-    watch: Stopwatch, config: Mapping[str, Any], megabytes: Mapping[str, float], name: str, frames: int
-) -> dict[str, Any]:
+def sample_ms(watch: Rates, config: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Milliseconds of one sample of a dataset: its ``features``, ``conmf`` of all its runs, and ``scores`` of all its tasks."""
     kind, seeds = config["features"]["proposals"], len(config["seeds"])
     kept, solved = kind != "none", len(suites.runs(config, name)) * seeds
-    together = max if watch.device.type == "cuda" else lambda *parts: sum(parts)
+    together = max if watch.overlaps else lambda *parts: sum(parts)
     looks = 2 if kept and config["datasets"][name]["image_tokens"] == "openclip" else 1
     models = looks * watch.ms("CLIP trunk") + watch.ms("tokens, CLAP", *(["proposals"] if kept else []))
     writing = watch.ms("cache write, tokens", *([f"cache write, {kind}"] if kept else []))
@@ -87,15 +100,20 @@ def _dataset_totals(
         decoding += watch.ms(f"decode {like}, image")
         decoding += runs * watch.ms(f"decode {like}, run", f"score {like}, run")
     proposed = watch.ms(f"cache read, {kind}" if kept else "proposals again, from the image")
-    scores = together(proposed, decoding) if kept else proposed + decoding
     stage = f"co-NMF, {config['solver']['steps']} steps, {seeds} seeds"
-    hours = {
+    return {
         "features": together(watch.ms(ahead), models, writing),
         "conmf": solved * watch.ms(stage),
-        "scores": scores,
+        "scores": together(proposed, decoding) if kept else proposed + decoding,
     }
-    hours = {part: frames * ms / 3.6e6 for part, ms in hours.items()}
-    of_sample = megabytes["tokens"] + (megabytes[kind] if kept else 0) + solved * megabytes["factors"]
+
+
+def _dataset_totals(
+    watch: Rates, config: Mapping[str, Any], megabytes: Mapping[str, float], name: str, frames: int
+) -> dict[str, Any]:
+    kind, solved = config["features"]["proposals"], len(suites.runs(config, name)) * len(config["seeds"])
+    hours = {part: frames * ms / 3.6e6 for part, ms in sample_ms(watch, config, name).items()}
+    of_sample = megabytes["tokens"] + megabytes.get(kind, 0) + solved * megabytes["factors"]
     return {
         "frames": frames,
         "factorisations": frames * solved,

@@ -93,6 +93,11 @@ class Stopwatch:
     stages: dict[str, Stage] = field(default_factory=dict)
     say: Say = log.info
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether reading, models and writing run side by side."""
+        return self.device.type == "cuda"
+
     def time(self, stage: str, work: Callable[[], Any], count: float, unit: str = "image") -> Any:
         """Run ``work`` once, which handles ``count`` units; return what it returns."""
         cuda = self.device.type == "cuda"

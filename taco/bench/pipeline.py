@@ -99,7 +99,7 @@ def pipeline(
         made = time_models(watch, batches, models, how)
         sizes = time_caches(watch, folder, made, device, threads)
         proposed = time_again(watch, folder, frame, models, how, threads)
-        result = time_solver(watch, config, made)
+        result = time_solver(watch, config, made, samples)
         sizes["factors"] = factors_mb(folder, result)
     time_pair(watch, config, models, text)
     sample = _sample(proposed, made, device)
@@ -245,9 +245,12 @@ def _sample(
 
 
 def time_solver(
-    watch: Stopwatch, config: Mapping[str, Any], made: Mapping[str, Mapping[str, np.ndarray]]
+    watch: Stopwatch, config: Mapping[str, Any], made: Mapping[str, Mapping[str, np.ndarray]], asked: int
 ) -> Result:
-    """Time a batch of the solver with one seed and with the suite's seeds, on random tokens of the suite's shape."""
+    """Time a batch of the solver with one seed and with the suite's seeds, on random tokens of the suite's shape.
+
+    On a CPU ``asked`` samples (two at least) are solved together, up to the configured batch.
+    """
     cuda = watch.device.type == "cuda"
     tokens = made["features"]
     (n, width), (t, sound) = tokens["image_tokens"].shape[1:], tokens["audio_tokens"].shape[1:]
@@ -255,7 +258,8 @@ def time_solver(
         n, width, t, sound, WORDS, tokens["clap_embedding"].shape[1], config["solver"]["n_components"]
     )
     configured = config["solver"]["batch_size"]
-    samples = (SOLVED_TOGETHER if configured == "auto" else configured) if cuda else 2
+    together = SOLVED_TOGETHER if configured == "auto" else configured
+    samples = together if cuda else min(max(asked, 2), together)
     image, audio, anchors = problem(size, samples)
     keys = [str(index) for index in range(samples)]
     whole = config["solver"]["steps"]

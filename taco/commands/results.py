@@ -11,7 +11,8 @@ import typer
 ConfigFiles = Annotated[
     list[Path] | None,
     typer.Option(
-        "--configfile", help="Overlays over config/config.yaml, in order, as for the run; in place of --suite."
+        "--configfile",
+        help="Overlays over config/config.yaml, in order, as for the run; in place of --suite.",
     ),
 ]
 Suite = Annotated[str, typer.Option(help="miniature, or paper (config/paper.yaml).", show_default=True)]

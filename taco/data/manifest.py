@@ -22,8 +22,10 @@ split       str        train, val or test
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +35,8 @@ from taco.data.problems import ManifestError, Problem
 from taco.runtime import atomic_write
 
 SCHEMA_VERSION = 1
+ROWS_OF_A_GROUP = 1 << 14
+"""Rows that are read together: a job of a large dataset reads those of its shard."""
 COLUMNS: dict[str, str] = {
     "sample_id": "object",
     "clip_id": "object",
@@ -283,34 +287,87 @@ def write(frame: pd.DataFrame, path: str | Path, masks: Mapping | None = None) -
     kept = {"taco_manifest": str(SCHEMA_VERSION), "masks": json.dumps(masks)}
     table = table.replace_schema_metadata(kept)
     with atomic_write(path) as partial:
-        pq.write_table(table, partial, write_page_checksum=True)
+        pq.write_table(table, partial, row_group_size=ROWS_OF_A_GROUP, write_page_checksum=True)
 
 
-def read(path: str | Path) -> pd.DataFrame:
+def read(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a manifest that `write` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+    columns : sequence of str, optional
+        The columns to read; all by default.
 
     Raises
     ------
     ManifestError
         The file is missing, damaged, or of another schema.
     """
+    with _opened(path) as file:
+        return _frame(file.read(list(columns or COLUMNS)))
+
+
+def count(path: str | Path) -> int:
+    """Number of samples, by the file's footer: no row is read."""
+    with _opened(path) as file:
+        return file.metadata.num_rows
+
+
+def read_shard(path: str | Path, index: int, count: int) -> pd.DataFrame:
+    """`shard` of a manifest, of which only the rows of that part are read (and where its clips begin and end).
+
+    Raises
+    ------
+    ManifestError
+        As `read`; and where a clip stands in several places.
+    """
+    if not 0 <= index < count:
+        raise ValueError(f"need 0 <= index < count, found index {index}, count {count}")
+    with _opened(path) as file:
+        clips = file.read(["clip_id"])["clip_id"].combine_chunks().dictionary_encode()
+        number = clips.indices.to_numpy()  # of each row's clip, in order of appearance
+        if (np.diff(number) < 0).any():
+            raise ManifestError(Path(path).stem, [_problem(path, "a clip in several places")])
+        part = np.array_split(np.arange(len(clips.dictionary)), count)[index]
+        if not len(part):
+            return _frame(file.schema_arrow.empty_table())
+        first, end = np.searchsorted(number, [part[0], part[-1] + 1])
+        ends = np.cumsum([file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)])
+        groups = range(np.searchsorted(ends, first, "right"), np.searchsorted(ends, end) + 1)
+        before = ends[groups[0] - 1] if groups[0] else 0
+        return _frame(file.read_row_groups(list(groups)).slice(first - before, end - first))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """A manifest's file, whose schema is the right one and whose pages are checked."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    expected, remedy = (
-        f"a manifest of schema {SCHEMA_VERSION}",
-        "Delete the file and run the workflow again.",
-    )
     try:
-        with open(path, "rb") as stream:
-            table = pq.read_table(stream, page_checksum_verification=True)
+        with open(path, "rb") as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            version = (schema.metadata or {}).get(b"taco_manifest", b"none").decode()
+            if version != str(SCHEMA_VERSION) or schema.names != list(COLUMNS):
+                found = f"schema {version} with columns {', '.join(schema.names)}"
+                raise ManifestError(Path(path).stem, [_problem(path, found)])
+            yield file
     except (OSError, pa.ArrowException) as error:
-        raise ManifestError(Path(path).stem, [Problem(str(path), expected, str(error), remedy)]) from error
-    version = (table.schema.metadata or {}).get(b"taco_manifest", b"none").decode()
-    if version != str(SCHEMA_VERSION) or table.column_names != list(COLUMNS):
-        found = f"schema {version} with columns {', '.join(table.column_names)}"
-        raise ManifestError(Path(path).stem, [Problem(str(path), expected, found, remedy)])
-    return from_rows(table.to_pylist())
+        raise ManifestError(Path(path).stem, [_problem(path, str(error))]) from error
+
+
+def _problem(path: str | Path, found: str) -> Problem:
+    remedy = "Delete the file and run the workflow again."
+    return Problem(str(path), f"a manifest of schema {SCHEMA_VERSION}", found, remedy)
+
+
+def _frame(table: Any) -> pd.DataFrame:
+    """A table of some of the manifest's columns in its types."""
+    frame = table.to_pandas().astype({name: COLUMNS[name] for name in table.column_names})
+    if "classes" in frame:
+        frame["classes"] = pd.Series(table["classes"].to_pylist(), index=frame.index, dtype=object)
+    return frame
 
 
 def read_masks(path: str | Path) -> dict | None:

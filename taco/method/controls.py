@@ -93,12 +93,17 @@ def oracle_union(masks, truth):
     return union.reshape(truth.shape)
 
 
+PAIRED_TOGETHER = 2048
+"""Clips among which the best pairing is sought."""
+
+
 def derangement(clips, seed, classes=None):
     """Give every clip another clip's sound: one fixed pairing per seed.
 
     Among all pairings without a fixed point, one with the fewest classes shared between a clip and its
     partner; chance decides between equals. (Where every clip has the same class, sharing cannot be
-    avoided.)
+    avoided.) More than `PAIRED_TOGETHER` clips are parted by chance and paired within their part, as time and memory
+    grow with the square of the clips that are paired together.
 
     Parameters
     ----------
@@ -116,7 +121,17 @@ def derangement(clips, seed, classes=None):
         raise ValueError("clip ids must be unique")
     if len(names) < 2:
         raise ValueError(f"shuffled audio needs at least two clips, found {len(names)}: raise `limit`")
-    cost = generator(seed, "shuffled audio").random((len(names), len(names)))
+    rng = generator(seed, "shuffled audio")
+    if len(names) <= PAIRED_TOGETHER:
+        return _pairing(names, rng, classes)
+    mixed = [names[place] for place in rng.permutation(len(names))]
+    parts = [list(part) for part in np.array_split(mixed, -(-len(names) // PAIRED_TOGETHER))]
+    return {clip: other for part in parts for clip, other in _pairing(part, rng, classes).items()}
+
+
+def _pairing(names, rng, classes):
+    """`derangement` of a list of clips, whose cost is a square matrix."""
+    cost = rng.random((len(names), len(names)))
     if classes is not None:
         sets = [frozenset(classes.get(name, ())) for name in names]
         index = {label: i for i, label in enumerate(sorted(frozenset().union(*sets)))}
@@ -147,14 +162,16 @@ def shuffled_samples(manifest, seed):
     -------
     Series of sample ids, indexed by sample_id, in the manifest's order
     """
-    clips = {clip: rows.sort_values("frame") for clip, rows in manifest.groupby("clip_id")}
-    classes = {clip: {name for names in rows["classes"] for name in names} for clip, rows in clips.items()}
-    partner = derangement(clips, seed, classes)
+    ordered = manifest.sort_values(["clip_id", "frame"], kind="stable")
+    clips = ordered.groupby("clip_id", sort=True)["sample_id"].agg(list).to_dict()
+    classes = {clip: set() for clip in clips}
+    for clip, names in zip(manifest["clip_id"], manifest["classes"], strict=True):
+        classes[clip].update(names)
+    partner = derangement(list(clips), seed, classes)
     pairs = {}
-    for clip, rows in clips.items():
-        sounds = clips[partner[clip]]["sample_id"].tolist()
-        for place, sample in enumerate(rows["sample_id"]):
-            pairs[sample] = sounds[place % len(sounds)]
+    for clip, samples in clips.items():
+        sounds = clips[partner[clip]]
+        pairs |= {sample: sounds[place % len(sounds)] for place, sample in enumerate(samples)}
     return pd.Series(
         [pairs[s] for s in manifest["sample_id"]], index=manifest["sample_id"], name="audio_sample_id"
     )

@@ -142,7 +142,10 @@ def _pooled(rows, group, key):
             f"{expected.get(name, 0)} samples expected, {found.get(name, 0)} found; score the task again"
         )
     values = class_values(rows)
-    return [(metric, float(np.mean(values[name].to_numpy())), np.nan) for metric, name in (("mIoU", "iou"), ("mAP", "ap"))]
+    return [
+        (metric, float(np.mean(values[name].to_numpy())), np.nan)
+        for metric, name in (("mIoU", "iou"), ("mAP", "ap"))
+    ]
 
 
 def class_values(rows):

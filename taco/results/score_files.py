@@ -204,6 +204,10 @@ def cells(paths):
     DataFrame: `CELL`, seeds (sorted list), n_samples; a row for each cell, in the order of the files
     """
     parts = [_read_file(Path(path), names=[*CELL, "seed"]).value_counts(sort=False) for path in paths]
-    counts = pd.concat(parts).groupby(level=[*CELL, "seed"], sort=False).sum().rename("n_samples").reset_index()
+    counts = (
+        pd.concat(parts).groupby(level=[*CELL, "seed"], sort=False).sum().rename("n_samples").reset_index()
+    )
     groups = counts.groupby(list(CELL), sort=False)
-    return groups.agg(seeds=("seed", lambda seeds: sorted(seeds)), n_samples=("n_samples", "max")).reset_index()
+    return groups.agg(
+        seeds=("seed", lambda seeds: sorted(seeds)), n_samples=("n_samples", "max")
+    ).reset_index()

@@ -13,7 +13,9 @@ KEPT = {"float16": 0.65, "uint8": 0.55, "none": 0.0, "embeddings": 0.9, "tokens"
 FRAMES_OF_A_CLIP = {"s4": 5, "ms3": 5, "avss": 10, "ade": 1}
 
 
-def estimate(config: Mapping[str, Any], proposals: str | None = None) -> dict[str, int]:
+def estimate(
+    config: Mapping[str, Any], proposals: str | None = None, counts: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Bytes on disk of each dataset's features and proposals together.
 
     Parameters
@@ -21,6 +23,8 @@ def estimate(config: Mapping[str, Any], proposals: str | None = None) -> dict[st
     config : mapping
     proposals : {"float16", "uint8", "none"}, optional
         In place of the configuration's ``features.proposals``.
+    counts : mapping, optional
+        Samples by dataset, in place of those that the configuration tells.
 
     Returns
     -------
@@ -28,7 +32,8 @@ def estimate(config: Mapping[str, Any], proposals: str | None = None) -> dict[st
         By dataset, of those that some task uses and whose number of samples the configuration knows.
     """
     kind = proposals or config["features"]["proposals"]
-    counts = {name: sample_count(config, name) for name in suites.used_datasets(config)}
+    if counts is None:
+        counts = {name: sample_count(config, name) for name in suites.used_datasets(config)}
     raw = sample_bytes(config)
     parts = [kind, "tokens"] + (["embeddings"] if kind != "none" else [])
     one = sum(raw[part] * KEPT[part] for part in parts)
@@ -67,6 +72,24 @@ def sample_bytes(config: Mapping[str, Any]) -> dict[str, int]:
         "embeddings": 4 * 2 * queries * width,
         "tokens": 2 * tokens + 4 * clap["projection"],
     }
+
+
+def factor_bytes(config: Mapping[str, Any], name: str) -> int:
+    """Raw bytes of one sample's factors on a dataset, all runs and seeds: an upper bound, as they are compressed.
+
+    Of K factors of a seed: activations of all tokens as halves, factors and cross-entropies as single precision.
+    """
+    models = config["models"]
+    clip, clap = models["clip"], sizes.read(models["clap"]["architecture"])
+    width = sizes.clip(clip["architecture"])["embed_dim"]
+    channels = clap["audio"]["embed_dim"] << (len(clap["audio"]["depths"]) - 1)
+    preparation = config["datasets"][name]["image_tokens"]
+    tokens = sizes.image_tokens(clip, preparation) + sizes.audio_tokens(models["clap"])
+    total = 0
+    for run in suites.solved_runs(config, name):
+        traced = len(range(0, run["solver"]["steps"], run["solver"]["trace_every"]))
+        total += run["solver"]["n_components"] * (2 * tokens + 4 * (width + channels + 1)) + 4 * traced
+    return total * len(config["seeds"])
 
 
 def present(config: Mapping[str, Any]) -> int:
