@@ -112,7 +112,14 @@ def score(works, index, record, samples, proposed):
 def made_from(snakemake, work, frame):
     """What a task's rows are made from."""
     params, inputs = snakemake.params, snakemake.input
-    told = [params.tasks[work.task], params.labels, params.dataset, params.variants, params.metrics, params.settings]
+    told = [
+        params.tasks[work.task],
+        params.labels,
+        params.dataset,
+        params.variants,
+        params.metrics,
+        params.settings,
+    ]
     caches = {name: (inputs[name], name) for name in ("features", "proposals", "text")}
     for key, path in receipts.read(inputs.factors).items():
         caches["/".join(["factors", *key])] = path, "factors"

@@ -168,7 +168,11 @@ class Checker:
             key = run["bank"], run["variant"]
             if key in files:
                 expect = {"dataset": name, "bank": run["bank"], "variant": run["variant"]}
-                expect |= {"solver": run["solver"], "seeds": self.config["seeds"], "code": self.code["factorize"]}
+                expect |= {
+                    "solver": run["solver"],
+                    "seeds": self.config["seeds"],
+                    "code": self.code["factorize"],
+                }
                 expect |= {"basis": bases[key]} if bases else {}
                 yield from self._cache(files[key], "factors", expect, samples)
 
@@ -194,7 +198,9 @@ class Checker:
             made = [factorize.Run(**run) for run in runs]
             return {(run.bank, run.variant): part.basis(run, self.config["seeds"], code) for run in made}
         except (*FORESEEN, TypeError, KeyError):  # said where the file itself is looked at
-            self.notes.append(f"factors of {name}, shard {shard}: their inputs cannot be read, only code was compared")
+            self.notes.append(
+                f"factors of {name}, shard {shard}: their inputs cannot be read, only code was compared"
+            )
             return {}
 
     def _predictions(self, name: str, shard: int, frame: pd.DataFrame) -> Iterator[str]:
@@ -208,7 +214,9 @@ class Checker:
             self.seen(receipt)
             try:
                 files = receipts.read(receipt)
-                seen = self._seen_by_methods(name, shard) if any(m["features"] for m in methods.values()) else []
+                seen = (
+                    self._seen_by_methods(name, shard) if any(m["features"] for m in methods.values()) else []
+                )
                 for method, options in methods.items():
                     codes = entries.digests([options["entry"]])
                     size, rate = config["evaluation"]["size"], config["models"]["clap"]["sample_rate"]
@@ -252,7 +260,12 @@ class Checker:
                     pools.pool([row])
             except FORESEEN as error:
                 yield line(error)
-            examples = {"task": task, "dataset": name, "bank": told["default_bank"], "code": self.code["score"]}
+            examples = {
+                "task": task,
+                "dataset": name,
+                "bank": told["default_bank"],
+                "code": self.code["score"],
+            }
             yield from self._cache(f"{stem}.examples.h5", "examples", examples, list(frame["sample_id"]))
 
     def _told_to_scores(self, name: str) -> list[Any]:
@@ -267,7 +280,9 @@ class Checker:
         ]
 
     def _read_by_scores(self, name: str, shard: int) -> dict[str, tuple[Path, str]]:
-        caches = {kind: (self.folder / f"{kind}/{name}/{shard}.h5", kind) for kind in ("features", "proposals")}
+        caches = {
+            kind: (self.folder / f"{kind}/{name}/{shard}.h5", kind) for kind in ("features", "proposals")
+        }
         caches["text"] = self.folder / "text.h5", "text"
         for run, path in receipts.read(suites.receipt(self.config, name, shard)).items():
             caches["/".join(["factors", *run])] = path, "factors"

@@ -14,7 +14,7 @@ import pandas as pd
 from taco import metrics, suites
 from taco.audit import origins
 from taco.metrics.tasks import TASKS
-from taco.results import aggregate, extended, pools, score_files, tables
+from taco.results import aggregate, extended, pools, score_files, tables, whole
 from taco.results.score_files import CELL
 
 EXTENDED = "extended"
@@ -64,9 +64,10 @@ def explain(config: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
     task = _task(config, wanted.task)
     dataset = config["tasks"][task]["dataset"]
     paths = score_paths(config, task, "rows.parquet")
-    cell, others = _choose(score_files.cells(paths), wanted, task, config)
-    rows = score_files.load_rows(paths, {name: cell[name] for name in CELL})
     pooled = pools.load(score_paths(config, task, "pools.parquet"))
+    scored = whole.Tables(config, score_files.load_rows(paths), pooled).rows
+    cell, others = _choose(scored[list(CELL)].drop_duplicates(), wanted, task, config)
+    rows = scored[(scored[list(CELL)] == pd.Series({name: cell[name] for name in CELL})).all(axis=1)]
     number = Number(config, cell, rows, pooled)
     values = number.per_seed(rows)
     return {

@@ -51,7 +51,10 @@ def caches_of(config: Mapping[str, Any], dataset: str, cell: Mapping[str, Any]) 
         return []
     found = [(f"{folder}/text.h5", "text")]
     variants = {options["label"]: name for name, options in config["variants"].items()}
-    run = (cell["word_bank"], variants.get(cell["variant"]))
+    solved = suites.solved_as(config, dataset)
+    # What the gate leaves, and variants that differ in decoding alone, come from the factors of another run.
+    run = (cell["word_bank"], variants.get(cell["variant"], "proposed"))
+    run = solved.get(run, run)
     methods = {options["label"]: name for name, options in config["methods"].items()}
     for shard in suites.shards(config, dataset):
         for kind in ("features", "proposals"):

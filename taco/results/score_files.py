@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taco import metrics, runtime
@@ -136,15 +135,13 @@ def about(path):
     }
 
 
-def load_rows(paths, only=None):
+def load_rows(paths):
     """Read per-sample rows of any tasks and shards.
 
     Parameters
     ----------
     paths : iterable of path
         files of kind binary or semantic
-    only : mapping column → value, optional
-        rows to keep
 
     Returns
     -------
@@ -155,7 +152,7 @@ def load_rows(paths, only=None):
     AggregateError
         No file, a file of another schema or kind, or a row that appears twice.
     """
-    frame = _read(paths, only)
+    frame = _read(paths)
     keys = [*CELL, "seed", "sample_id"]
     twice = frame[frame.duplicated(keys, keep=False)]
     if len(twice):
@@ -166,16 +163,16 @@ def load_rows(paths, only=None):
     return frame.sort_values(keys, kind="stable", ignore_index=True)
 
 
-def _read(paths, only=None):
-    frames = [_read_file(Path(path), only) for path in paths]
+def _read(paths):
+    frames = [_read_file(Path(path)) for path in paths]
     if not frames:
         raise AggregateError("expected score files, found none: nothing to aggregate")
     frames = [frame for frame in frames if len(frame)] or frames[:1]
     return pd.concat(frames, ignore_index=True)
 
 
-def _read_file(path, only=None, names=None):
-    """Rows of one file, in columns of these names (None: all that numbers come from)."""
+def _read_file(path):
+    """Rows of one file."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             meta = file.schema_arrow.metadata or {}
@@ -186,28 +183,8 @@ def _read_file(path, only=None, names=None):
                     f"found schema {version} and kind {kind}; score it again with this version"
                 )
             # Predictions that were kept are large, and no number comes from them.
-            table = file.read(names or [name for name in file.schema_arrow.names if name != COLUMN])
+            return file.read([name for name in file.schema_arrow.names if name != COLUMN]).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise AggregateError(
             f"{path}: expected a Parquet file of scores, found: {error}; score it again"
         ) from error
-    for name, value in (only or {}).items():
-        table = table.filter(pc.equal(table[name], value))
-    return table.to_pandas()
-
-
-def cells(paths):
-    """What some files hold scores of.
-
-    Returns
-    -------
-    DataFrame: `CELL`, seeds (sorted list), n_samples; a row for each cell, in the order of the files
-    """
-    parts = [_read_file(Path(path), names=[*CELL, "seed"]).value_counts(sort=False) for path in paths]
-    counts = (
-        pd.concat(parts).groupby(level=[*CELL, "seed"], sort=False).sum().rename("n_samples").reset_index()
-    )
-    groups = counts.groupby(list(CELL), sort=False)
-    return groups.agg(
-        seeds=("seed", lambda seeds: sorted(seeds)), n_samples=("n_samples", "max")
-    ).reset_index()
