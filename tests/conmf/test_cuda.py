@@ -314,7 +314,9 @@ def test_the_process_keeps_its_precision_and_the_solver_its_own(own, data):
         )
         with pytest.raises(KeyError), float32_products("tf32"):
             assert backends[0].fp32_precision == "tf32"
+            assert not backends[0].allow_fp16_reduced_precision_reduction
             raise KeyError
+        assert backends[0].allow_fp16_reduced_precision_reduction  # torch's default
         assert [backend.fp32_precision for backend in backends] == before
         assert torch.get_float32_matmul_precision() == own
     finally:

@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from taco.bench.problems import Size, problem
+from taco.bench.problems import SIZES, Size, problem
 from taco.conmf import CoNMF, Settings, descent, fast
 from taco.conmf.descent import Runner, descend, make_step
 from taco.conmf.halves import constants_of, split, terms_of
@@ -111,6 +111,24 @@ def test_other_shapes_and_a_silent_sound(case):
     for side, state in ((exact.image, quick.image), (exact.audio, quick.audio)):
         torch.testing.assert_close(state.plain.u.double(), side.u, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(state.plain.v.double(), side.v, atol=1e-5, rtol=1e-5)
+
+
+def test_a_step_at_the_papers_size_equals_the_plain_one_in_float64():
+    """All tiles and loops as a GPU has them; one sample, as the interpreter is slow."""
+    settings = replace(BASE, n_components=8, beta_penalty=125.0)
+    image, audio, anchors = problem(SIZES["paper"], 1)
+    exact, quick = both(settings, (image.half(), audio.half(), anchors), seeds=(0,))
+    quick.load()
+    exact.forward(guarded=False)
+    before = [t.clone() for side in (exact.image, exact.audio) for t in (side.w, side.v)]
+    exact.update(torch.tensor(0.25, dtype=torch.float64, device=DEVICE))
+    quick.advance(1, 0.25)
+    quick.store()
+    assert relative(quick.ce, exact.penalty.cross_entropy) < 1e-6
+    after = [t for side in (exact.image, exact.audio) for t in (side.w, side.v)]
+    found = [t for side in (quick.image.plain, quick.audio.plain) for t in (side.w, side.v)]
+    for a, b, old in zip(found, after, before):
+        assert relative(a, b, over=old) < 1e-5
 
 
 def accelerated(monkeypatch, calls=None):
