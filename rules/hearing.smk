@@ -37,7 +37,7 @@ rule hearing_scores:
         clips=lambda wildcards: config[wildcards.sweep].get("clips", {}).get(wildcards.task),
         batch_size=16,
         ensemble={key: config["decoding"][key] for key in ["alpha", "beta"]},
-        settings=settings("seed", "seeds", "world", "models", "features", "evaluation", "device"),
+        settings=settings("seed", "seeds", "world", "models", "features", "evaluation.size", "device"),
     script:
         "../workflow_scripts/hearing_scores.py"
 

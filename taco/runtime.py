@@ -34,6 +34,7 @@ log = logging.getLogger("taco")
 _claims: list[FileLock] = []
 
 DEVICES = ("auto", "cpu", "cuda")
+DEEPEST, MOST_VALUES = 50, 100_000  # of a YAML file
 REPORTED_PACKAGES = (
     *("torch", "torchaudio", "torchvision", "transformers", "timm", "open_clip_torch", "msclap"),
     *("numpy", "pandas", "pyarrow", "h5py", "hdf5plugin", "snakemake", "av", "taco-bench"),
@@ -328,6 +329,41 @@ def _sync(path: Path) -> None:
     except OSError as error:
         if error.errno not in CANNOT_SYNC:
             raise
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file that people write.
+
+    Raises
+    ------
+    OSError
+    ValueError
+        In one line, for whatever is no YAML, also dates that do not exist and nesting or aliases without end.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise ValueError(f"no YAML: {' '.join(str(error).split())}") from error
+    require_bounded(content)
+    return content
+
+
+def require_bounded(value: Any) -> None:
+    """Raise `ValueError` for nested values that hold themselves, or each other so often that nobody could have written it."""
+    pending, seen = [(value, 0)], 0
+    while pending:
+        part, depth = pending.pop()
+        seen += 1
+        if depth > DEEPEST or seen > MOST_VALUES:
+            raise ValueError(
+                f"nesting beyond {DEEPEST} levels or {MOST_VALUES} values: does an alias (*name) hold itself?"
+            )
+        if isinstance(part, Mapping):
+            pending += [(item, depth + 1) for item in part.values()]
+        elif isinstance(part, list | tuple | set):
+            pending += [(item, depth + 1) for item in part]
 
 
 def digest(value: Any) -> str:

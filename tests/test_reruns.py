@@ -30,6 +30,8 @@ DATASETS = {"s4", "ms3", "avss", "ade"}
 TASKS = {"s4": "s4", "ms3": "ms3", "avss": "avss", "ade_sp": "ade", "ade_sp_semantic": "ade"}
 TARGETS = {"all", "stage", "verify_paper", "train_miniature_models"}
 ON_VALIDATION = {"sensitivity", "calibrate"}
+# Targets for which all sounds are generated, and the tasks that they score.
+SWEEPS, BINARY = {"hearing", "calibrate_world"}, ("s4", "ms3", "ade_sp")
 
 # Half of the data generated and half on disk, one dataset with a schedule, the split of all targets.
 BASE = yaml.safe_load("""
@@ -219,6 +221,7 @@ def mutations():
     yield from [
         ("variants.no-min.label", "mean", {"score/ade", "costs"}),
         ("variants.no-min.sound", "silence", {"factorize/ade"}),
+        ("variants.no-min.classes", "proposals", {"score/ade"}),
         ("methods.saliency.entry", "other.py", three),
         ("methods.saliency.label", "salient", {"score/s4", "score/ms3", "score/ade", "costs"}),
         ("methods.saliency.tasks", ["s4"], {"contribute/ms3", "contribute/ade"}),
@@ -255,6 +258,11 @@ def mutations():
         ("figures.words", "specific", {"figures", "gallery"}),
         ("figures.step_samples", 7, {"steps"}),
         *((f"sensitivity.{key}", [3], {"sensitivity_scores"}) for key in ("n_components", "beta_penalty", "steps")),
+        ("calibrate_world.target", 50, {"calibrate_world"}),
+        ("calibrate_world.snr_db", [[-4, 2]], {"calibrate_world", *(f"hearing_scores/{task}/calibrate_world" for task in BINARY)}),
+        ("hearing.snr_db", [3], {"hearing", *(f"hearing_scores/{task}/hearing" for task in BINARY)}),
+        ("hearing.variants", ["no-min"], {"hearing", *(f"hearing_scores/{task}/hearing" for task in BINARY)}),
+        *((f"hearing.clips.{task}", 2, {"hearing", f"hearing_scores/{task}/hearing"}) for task in BINARY),
         ("gallery.samples", 3, {"gallery"}),
     ]  # fmt: skip
 
@@ -320,8 +328,8 @@ def plan(tmp_path_factory):
         patch.chdir(folder)
         once_each(patch)
 
-        def jobs(overlay, targets=TARGETS | ON_VALIDATION):
-            config = suites.overlay(copy.deepcopy(BASE), overlay)
+        def jobs(overlay, targets=TARGETS | ON_VALIDATION, base=BASE):
+            config = suites.overlay(copy.deepcopy(base), overlay)
             with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
                 made = api.workflow(
                     resource_settings=ResourceSettings(cores=2),
@@ -367,7 +375,7 @@ def once_each(patch):
 
 def job_of(job, workflow):
     """A job's name, what Snakemake compares of it, and the inputs whose change runs it again."""
-    where = [job.wildcards.get(key) for key in ("dataset", "task", "source")]
+    where = [job.wildcards.get(key) for key in ("dataset", "task", "source", "sweep")]
     name = "/".join([job.rule.name, *filter(None, where)])
     kept = workflow.persistence
     return (
@@ -414,7 +422,10 @@ def test_the_base_plans_every_stage(base):
 )
 def test_a_key_repeats_exactly_what_depends_on_it(path, plan, base):
     value, stages = MUTATIONS[path]
-    if path == "split":
+    if path.partition(".")[0] in SWEEPS:
+        changes = ({"split": "val"}, overlay_of(path, value))
+        before, after = (plan(change, SWEEPS, {"split": "val"}) for change in changes)
+    elif path == "split":
         before, after = plan({}, TARGETS), plan({path: value}, TARGETS)
     else:
         before, after = base, plan(overlay_of(path, value))

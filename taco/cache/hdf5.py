@@ -393,9 +393,11 @@ def _read_header(file: h5py.File, path: Path) -> tuple[dict[str, Any], list[str]
         names = json.loads(file.attrs["datasets"])
         checksums = {name: file[f"{chunks.CHECKSUM}/{name}"][:] for name in names}
         recorded = file.attrs["sha256"]
-    except (KeyError, ValueError, OSError) as error:
+    except CacheError:
+        raise
+    except (KeyError, ValueError, OSError, TypeError, AttributeError, RuntimeError) as error:
         raise CacheError(f"{path}: expected this package's cache format, found: {error}. {REMEDY}") from error
-    if recorded != _header_digest(attributes, sample_ids, checksums):
+    if not isinstance(recorded, str) or recorded != _header_digest(attributes, sample_ids, checksums):
         raise CacheError(
             f"{path}: expected attributes, sample ids and checksums to match their checksum; they do not. {REMEDY}"
         )

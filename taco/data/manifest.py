@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from taco.data import datasets
-from taco.data.problems import ManifestError, Problem
+from taco.data.problems import ManifestError, Problem, reason
 from taco.runtime import atomic_write
 
 SCHEMA_VERSION = 1
@@ -348,13 +348,16 @@ def _opened(path: str | Path) -> Iterator[Any]:
     try:
         with open(path, "rb") as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
             schema = file.schema_arrow
-            version = (schema.metadata or {}).get(b"taco_manifest", b"none").decode()
-            if version != str(SCHEMA_VERSION) or schema.names != list(COLUMNS):
-                found = f"schema {version} with columns {', '.join(schema.names)}"
+            version = (schema.metadata or {}).get(b"taco_manifest", b"none").decode(errors="replace")
+            if version != str(SCHEMA_VERSION) or not schema.equals(_schema()):
+                columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+                found = f"schema {version} with columns {columns}"
                 raise ManifestError(Path(path).stem, [_problem(path, found)])
             yield file
-    except (OSError, pa.ArrowException) as error:
-        raise ManifestError(Path(path).stem, [_problem(path, str(error))]) from error
+    except ManifestError:
+        raise
+    except (OSError, ValueError, TypeError, OverflowError, pa.ArrowException) as error:
+        raise ManifestError(Path(path).stem, [_problem(path, reason(error))]) from error
 
 
 def _problem(path: str | Path, found: str) -> Problem:
@@ -371,10 +374,20 @@ def _frame(table: Any) -> pd.DataFrame:
 
 
 def read_masks(path: str | Path) -> dict | None:
-    """What is recorded of the mask files in a manifest that `write` wrote (see `check`); None where nothing is."""
+    """What is recorded of the mask files in a manifest that `write` wrote (see `check`); None where nothing is.
+
+    Raises
+    ------
+    ManifestError
+        The file is missing or damaged.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return json.loads((pq.read_schema(path).metadata or {}).get(b"masks", b"null"))
+    try:
+        return json.loads((pq.read_schema(path).metadata or {}).get(b"masks", b"null"))
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
+        raise ManifestError(Path(path).stem, [_problem(path, reason(error))]) from error
 
 
 def _schema():

@@ -7,14 +7,13 @@ never an empty cell.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from taco.metrics.tasks import TASKS
 from taco.results.ours import OURS
+from taco.runtime import read_yaml
 
 COLUMNS = (
     "table",
@@ -179,9 +178,9 @@ def load_reported(path):
     TableError
         for a table, task or value that does not fit its form.
     """
-    data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     result = Reported()
     try:
+        data = read_yaml(path)
         for table, content in data["paper"].items():
             result.notes[table] = list(content["notes"])
             for row in content["rows"]:
@@ -191,7 +190,7 @@ def load_reported(path):
                 for metric, value in metrics.items():
                     key = (_known(task), row["method"], row["variant"], row["word_bank"], metric)
                     result.release[key] = (*_value(value), data["release"]["source"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise TableError(
             f"{path}: malformed ({type(error).__name__}: {error}); see its header for the form"
         ) from error

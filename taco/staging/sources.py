@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from taco import suites
-from taco.runtime import atomic_write, file_digest
+from taco.runtime import atomic_write, file_digest, read_yaml
 from taco.staging.guards import guard
 
 log = logging.getLogger("taco")
@@ -210,12 +210,13 @@ def read_catalogue(path: str | Path) -> dict[str, Source]:
         Naming the entry and key.
     """
     try:
-        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        return {name: _source(str(path), name, entry) for name, entry in read_yaml(path).items()}
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, CatalogueError):
+            raise
         raise CatalogueError(
-            f"{path}: expected the catalogue of sources, found {error}. Restore the file."
+            f"{path}: expected the catalogue of sources, found {type(error).__name__} {error}. Restore the file."
         ) from error
-    return {name: _source(str(path), name, entry) for name, entry in entries.items()}
 
 
 def _source(path: str, name: str, entry: Mapping[str, Any]) -> Source:
@@ -282,12 +283,12 @@ class Lock:
         if not path.exists():
             return cls(path)
         try:
-            entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            entries = read_yaml(path) or {}
             for entry in entries.values():
                 for record in entry.get("files", {}).values():
                     if not re.fullmatch("[0-9a-f]{64}", record["sha256"]):
                         raise ValueError(f"the digest {record['sha256']!r}")
-        except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise CatalogueError(
                 f"{path}: expected a lock file, found {type(error).__name__} {error}. Restore it from git."
             ) from error

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from taco import entries
+from taco.runtime import read_yaml, require_bounded
 from taco.suites import consistency, schema
 
 Config = Mapping[str, Any]
@@ -56,8 +57,8 @@ def read(overlays: Iterable[str | Path] = ()) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for path in [DEFAULTS, *overlays]:
         try:
-            above = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            above = read_yaml(path)
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: expected a configuration file, found {error}") from None
         if not isinstance(above, Mapping):
             raise ConfigError(f"{path}: expected keys and values, found {type(above).__name__}")
@@ -67,6 +68,10 @@ def read(overlays: Iterable[str | Path] = ()) -> dict[str, Any]:
 
 def prepare(config: dict[str, Any]) -> dict[str, Any]:
     """Make a merged configuration ready for use: `arranged`, `settle`, `check`, `locate`. Changed in place, and returned."""
+    try:
+        require_bounded(config)
+    except ValueError as error:
+        raise ConfigError(f"The configuration has {error}") from None
     ordered = arranged(config, yaml.safe_load(DEFAULTS.read_text(encoding="utf-8")))
     config.clear()
     config.update(ordered)
@@ -155,7 +160,8 @@ def settle(config: dict[str, Any]) -> dict[str, Any]:
     if isinstance(tasks, Mapping) and config.get("only_staged") is True:
         tasks = {name: task if _staged(config, task) else None for name, task in tasks.items()}
         if not any(tasks.values()):
-            roots = ", ".join(sorted({options["root"] for options in config["datasets"].values()}))
+            used = {task["dataset"] for task in config["tasks"].values() if task}
+            roots = ", ".join(sorted({config["datasets"][name]["root"] for name in used}))
             raise ConfigError(
                 f"only_staged: expected at least one dataset on disk, found none of {roots}. Stage one."
             )
@@ -173,8 +179,11 @@ def _staged(config: Config, task: Config) -> bool:
     """Whether a task's dataset is on disk, or made by the workflow; what is malformed is left to `check`."""
     if not isinstance(task, Mapping):
         return task is not None
-    options = config["datasets"].get(task.get("dataset"))
-    return not options or options["generated"] or Path(located(filled(config, options["root"]))).exists()
+    try:
+        options = config["datasets"].get(task.get("dataset"))
+        return not options or options["generated"] or Path(located(filled(config, options["root"]))).exists()
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, RuntimeError):
+        return True
 
 
 def locate(config: dict[str, Any]) -> dict[str, Any]:
