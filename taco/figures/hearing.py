@@ -12,7 +12,7 @@ from taco.figures.charts import LOOKS, Look
 from taco.figures.drawing import WIDTH, footer, style
 from taco.metrics.tasks import TASKS
 from taco.results import hearing
-from taco.results.hearing import BY_IMAGE, CLAP, note, order
+from taco.results.hearing import BY_IMAGE, CLAP, order
 from taco.results.tables import label
 
 VARIANTS = {
@@ -50,13 +50,12 @@ def figure(frame: pd.DataFrame, world: Sequence[float], suite: str, split: str) 
     style()
     tasks = [task for task in TASKS if task in set(frame["task"])]
     drawing, axes = plt.subplots(
-        1, len(tasks), figsize=(WIDTH, 3.3), sharey=True, squeeze=False, layout="constrained"
+        1, len(tasks), figsize=(WIDTH, 3.5), sharey=True, squeeze=False, layout="constrained"
     )
     ratios = sorted(set(frame["low_db"]))
     for place, (ax, task) in enumerate(zip(axes[0], tasks, strict=True)):
         part = frame[frame["task"] == task]
-        ax.axvspan(*world, color="0.92", zorder=0, lw=0)
-        _heard(ax, part[part["method"] == CLAP], last=place == len(tasks) - 1)
+        _heard(ax, part[part["method"] == CLAP], world, last=place == len(tasks) - 1)
         for method, variant in order(part[part["metric"] == BY_IMAGE])[::-1]:
             if (look := look_of(method, variant)) is not None:
                 line = part[(part["method"] == method) & (part["variant"] == variant)]
@@ -72,7 +71,7 @@ def figure(frame: pd.DataFrame, world: Sequence[float], suite: str, split: str) 
             ylim=(0, 100),
             xticks=ratios,
         )
-        ax.set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
+        ax.set_xticks(ratios, [f"{ratio:g}".replace("-", "−") for ratio in ratios])
         ax.grid(axis="y", linewidth=0.4)
         sns.despine(ax=ax)
     axes[0][0].set(ylabel="mask-IoU (%)")
@@ -86,9 +85,12 @@ def figure(frame: pd.DataFrame, world: Sequence[float], suite: str, split: str) 
         ncols=len(names),
         columnspacing=1,
     )
+    seeds = frame["n_seeds"].max()
     text = (
-        f"{note(frame, split)} Bands and bars: these intervals. Shaded: the ratios of the suite's own sounds. Dotted: where "
-        "the lines of TACO and A-FC-CLIP cross."
+        "At each point all sounds have one signal-to-noise ratio. Means over images at the best threshold of the set, TACO's and U "
+        f"only's over {seeds} seeds, with each task's default word bank. Bands and bars: 95 % bootstrap intervals by clip. "
+        "Shaded: the ratios of the suite's own sounds. Dotted: TACO and A-FC-CLIP cross. Top-1: the class that CLAP names "
+        f"sounds. Split: {split}."
     )
     drawing.supxlabel(footer(suite, text), x=0.01, ha="left", fontsize=6.5, color="0.25")
     return drawing
@@ -109,12 +111,13 @@ def _line(ax: Axes, line: pd.DataFrame, look: Look, name: str) -> None:
         ax.fill_between(x, line["low"], line["high"], color=look.colour, alpha=0.15, lw=0)
 
 
-def _heard(ax: Axes, line: pd.DataFrame, *, last: bool) -> None:
-    """CLAP's top-1 behind the scores, on an axis of its own at the right."""
+def _heard(ax: Axes, line: pd.DataFrame, world: Sequence[float], *, last: bool) -> None:
+    """Behind the scores CLAP's top-1, on an axis of its own at the right, and the suite's own range."""
     line = line.sort_values("low_db")
     right = ax.twinx()
     ax.set_zorder(right.get_zorder() + 1)
     ax.patch.set_visible(False)
+    right.axvspan(*world, color="0.94", lw=0)
     right.plot(line["low_db"], line["mean"], color=HEARD.colour, linewidth=2.5, alpha=0.45)
     right.fill_between(line["low_db"], line["low"], line["high"], color=HEARD.colour, alpha=0.12, lw=0)
     ax.plot([], [], color=HEARD.colour, linewidth=2.5, alpha=0.45, label="CLAP top-1 (right axis)")
@@ -130,6 +133,6 @@ def _heard(ax: Axes, line: pd.DataFrame, *, last: bool) -> None:
 def _crossing(ax: Axes, ratio: float) -> None:
     ax.axvline(ratio, color="0.25", linewidth=0.7, linestyle=":")
     ax.annotate(
-        f"{ratio:.1f} dB", (ratio, 0.985), xycoords=("data", "axes fraction"), xytext=(2, 0),
+        f"{ratio:.1f} dB".replace("-", "−"), (ratio, 0.985), xycoords=("data", "axes fraction"), xytext=(2, 0),
         textcoords="offset points", fontsize=6.5, color="0.25", va="top",
     )  # fmt: skip

@@ -43,7 +43,7 @@ def test_a_panel_for_each_task_with_clap_on_an_axis_of_its_own():
     for words in ("S4 (12 clips, 60 images)", "ADE SP", "CLAP top-1 (%)", "TACO, no-min", "Split: test"):
         assert words in found
     assert "A⁺" not in found
-    assert "-8.0 dB" in found  # TACO is 5 points ahead at -10 dB and 20 behind at 0
+    assert "−8.0 dB" in found  # TACO is 5 points ahead at -10 dB and 20 behind at 0
 
 
 def test_a_sweep_without_variants_is_drawn_too():
