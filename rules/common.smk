@@ -157,9 +157,9 @@ def contributed(wildcards):
     return suites.untitled(suites.environments(config, wildcards.dataset)[wildcards.environment])
 
 
-def untraced(name):
-    """The proposed variant's settings of the solver on a dataset, for stages that record no objective."""
-    found = suites.solver_settings(config, name, "proposed")
+def untraced(name, variant="proposed"):
+    """A variant's settings of the solver on a dataset, for stages that record no objective."""
+    found = suites.solver_settings(config, name, variant)
     return {key: value for key, value in found.items() if key != "trace_every"}
 
 
@@ -192,10 +192,10 @@ def every_shard(pattern):
     ]
 
 
-def hears_noise():
-    """Whether the suite's sounds are generated, so that `hearing` can exchange their noise."""
-    tasks = [task for task in config.get("hearing", {}).get("clips", {}) if task in config["tasks"]]
-    return bool(tasks) and all(config["datasets"][config["tasks"][task]["dataset"]]["generated"] for task in tasks)
+def heard_tasks():
+    """Binary tasks whose sounds are generated, so that `hearing` can exchange their noise."""
+    binary = [task for task in ["s4", "ms3", "ade_sp"] if task in config["tasks"]]
+    return [task for task in binary if config["datasets"][config["tasks"][task]["dataset"]]["generated"]]
 
 
 def require_validation(target):
@@ -220,23 +220,20 @@ def world_scores(wildcards):
 
 
 def heard_scores(sweep):
-    """Scores of the binary tasks in a sweep over signal-to-noise ratios."""
-    tasks = [task for task in ["s4", "ms3", "ade_sp"] if task in config["tasks"]]
-    foreign = [task for task in tasks if not config["datasets"][config["tasks"][task]["dataset"]]["generated"]]
-    if foreign or not tasks:
+    """Scores of a sweep over signal-to-noise ratios, of every task that it can be made of."""
+    if not heard_tasks():
         raise WorkflowError(
-            f"The target `{sweep}` sounds the generated world anew; of this suite's tasks {foreign or 'none'} cannot be: "
-            "run it on the miniature suite"
+            f"The target `{sweep}` needs a binary task (s4, ms3, ade_sp) whose dataset is generated; the suite "
+            f"{config['suite']} has none. Run it on the miniature suite"
         )
-    return [f"results/{config['suite']}/{sweep}/{task}.csv" for task in tasks]
+    return [f"results/{config['suite']}/{sweep}/{task}.csv" for task in heard_tasks()]
 
 
 def heard_runs(wildcards):
     """Solver settings of the variants that a sweep scores, by label."""
     name = config["tasks"][wildcards.task]["dataset"]
     return {
-        config["variants"][variant]["label"]: suites.solver_settings(config, name, variant)
-        | {"init_seed": config["seed"], "trace_every": 0}
+        config["variants"][variant]["label"]: untraced(name, variant)
         for variant in config[wildcards.sweep].get("variants", [])
     }
 

@@ -37,7 +37,10 @@ rule hearing_scores:
         clips=lambda wildcards: config[wildcards.sweep].get("clips", {}).get(wildcards.task),
         batch_size=16,
         ensemble={key: config["decoding"][key] for key in ["alpha", "beta"]},
-        settings=settings("seed", "seeds", "world", "models", "features", "evaluation.size", "device"),
+        settings=settings(
+            *["seed", "seeds", "world", "models", "evaluation.size", "device"],
+            *["features.audio_crop", "features.stereo"],
+        ),
     script:
         "../workflow_scripts/hearing_scores.py"
 
@@ -66,7 +69,7 @@ rule calibrate_world:
         runtime=minutes(30),
     params:
         code=digest("calibrate_world"),
-        settings=settings("suite", "split", "calibrate_world"),
+        settings=settings("suite", "split", "calibrate_world.target"),
     script:
         "../workflow_scripts/calibrate_world.py"
 
@@ -95,6 +98,6 @@ rule hearing:
         runtime=minutes(30),
     params:
         code=digest("hearing"),
-        settings=settings("suite", "split", "world"),
+        settings=settings("suite", "split", "world.snr_db"),
     script:
         "../workflow_scripts/hearing.py"

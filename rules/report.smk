@@ -119,7 +119,7 @@ rule results_page:
         tables=[f"results/{config['suite']}/tables/{table}.md" for table in TABLES if table != "extended"],
         intervals=f"results/{config['suite']}/tables/intervals.csv",
         provenance=f"results/{config['suite']}/provenance.json",
-        hearing=[f"results/{config['suite']}/hearing.{ext}" for ext in ["png", "md"]] if hears_noise() else [],
+        hearing=[f"results/{config['suite']}/hearing.{ext}" for ext in ["png", "md"]] if heard_tasks() else [],
         reported=ROOT / "config/reported.yaml",
     output:
         f"results/{config['suite']}/results.md",

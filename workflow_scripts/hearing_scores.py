@@ -48,17 +48,18 @@ def sounding(parts, world, snr_db, params, model):
             yield anew.heard(part, model, how, audio, params.batch_size)
 
 
-def solved(part, image, text, params, device):
-    """The part's runs, by variant's label and bank."""
-    anchors, found = anchors_of(text, part.name, params.bank), {}
-    if params.runs:
-        first = next(iter(params.runs.values()))
-        initial = Initial(image, anew.start(part, first, anchors, device, "audio"))
-    for label, solver in params.runs.items():
-        (found[label, params.bank],) = anew.solve(
-            part, solver, anchors, params.settings["seeds"], device, initial
-        ).values()
-    return found
+def starts(parts, modality, anchors, runs, device):
+    """V's start of each part in one modality, which its runs share; None without runs."""
+    first = next(iter(runs.values()), None)
+    return [anew.start(part, first, anchors, device, modality) if first else None for part in parts]
+
+
+def solved(part, initial, anchors, runs, seeds, device):
+    """A part's results, by variant's label and bank."""
+    return {
+        key: next(iter(anew.solve(part, solver, anchors, seeds, device, initial).values()))
+        for key, solver in runs.items()
+    }
 
 
 def main(snakemake):
@@ -73,18 +74,17 @@ def main(snakemake):
     scorer = evaluate.Scorer(how, text.labels(dataset["name"], CLASSES), text.constants, device)
     parts = parts_of(inputs, dataset, params.clips, text, scorer, proposer)
     model = clap.load(settings["models"]["clap"], device)
-    runs = params.runs
+    always = {"init_seed": settings["seed"], "trace_every": 0}
+    runs = {(label, params.bank): {**solver, **always} for label, solver in params.runs.items()}
     anchors = anchors_of(text, dataset["name"], params.bank)
-    images = [
-        anew.start(part, next(iter(runs.values())), anchors, device, "image") if runs else None
-        for part in parts
-    ]
+    images = starts(parts, "image", anchors, runs, device)
     tables = []
     for ratio in tqdm(params.snr_db, desc=f"{how.task}: signal-to-noise ratios"):
         snr_db = ratio if isinstance(ratio, (list, tuple)) else (ratio, ratio)
         rows, pools = [], {}
-        for part, image in zip(sounding(parts, inputs.world, snr_db, params, model), images, strict=True):
-            found = solved(part, image, text, params, device)
+        heard = list(sounding(parts, inputs.world, snr_db, params, model))
+        for part, *both in zip(heard, images, starts(heard, "audio", anchors, runs, device), strict=True):
+            found = solved(part, Initial(*both), anchors, runs, settings["seeds"], device)
             rows += anew.rows(part, found, settings["seeds"], scorer, pools)
         pooled = pd.DataFrame(evaluate.pool_rows(pools, how.task, dataset["name"]))
         low, high = snr_db
