@@ -29,9 +29,7 @@ MODULES = sorted((ROOT / "taco").rglob("*.py"))
 DATASETS = {"s4", "ms3", "avss", "ade"}
 TASKS = {"s4": "s4", "ms3": "ms3", "avss": "avss", "ade_sp": "ade", "ade_sp_semantic": "ade"}
 TARGETS = {"all", "stage", "verify_paper", "train_miniature_models"}
-ON_VALIDATION = {"sensitivity", "calibrate"}
-# Targets for which all sounds are generated, and the tasks that they score.
-SWEEPS, BINARY = {"hearing", "calibrate_world"}, ("s4", "ms3", "ade_sp")
+ON_VALIDATION = {"sensitivity", "calibrate", "calibrate_world", "hearing"}
 
 # Half of the data generated and half on disk, one dataset with a schedule, the split of all targets.
 BASE = yaml.safe_load("""
@@ -43,28 +41,35 @@ datasets:
 solver: {learning_rate: 0.2}
 evaluation: {metrics: {mine: {entry: metric.py, tasks: [s4, ms3]}}}
 schedules: {fast: {steps: 250, learning_rate: 0.2}}
+hearing: {variants: [proposed]}
 """)
 
 # ---------------------------------------------------------------- what depends on what
 
-# What runs again behind a stage: on the same dataset, or whole (sensitivity_scores: on its tasks).
+GENERATED = {"s4": "s4", "ade_sp": "ade"}  # binary tasks whose sounds are generated
+BY_TASK = {"sensitivity_scores": TASKS, "hearing_scores": GENERATED, "calibrate_world_scores": GENERATED}
+
+# What runs again behind a stage: on the same dataset, or whole (those of `BY_TASK`: on its tasks).
 FLOW = {
-    "world": {"manifest/s4", "manifest/ade", "text"},
-    "text": {"factorize", "contribute", "score", "sensitivity_scores", "steps", "figures", "gallery", "checks", "provenance"},
-    "manifest": {"features", "factorize", "contribute", "score", "sensitivity_scores", "steps", "figures", "gallery", "checks"},
-    "features": {"factorize", "contribute", "score", "sensitivity_scores", "steps", "costs", "checks"},
+    "world": {"manifest/s4", "manifest/ade", "text", "hearing_scores", "calibrate_world_scores"},
+    "text": {"factorize", "contribute", "score", *BY_TASK, "steps", "figures", "gallery", "checks", "provenance"},
+    "manifest": {"features", "factorize", "contribute", "score", *BY_TASK, "steps", "figures", "gallery", "checks"},
+    "features": {"gather", "factorize", "contribute", "score", *BY_TASK, "steps", "costs", "checks"},
+    "gather": {"factorize"},
     "factorize": {"score", "costs", "figures", "checks"},
     "contribute": {"score", "costs"},
     "score": {"tables", "costs", "figures", "gallery", "checks", "calibrate"},
     "tables": {"provenance"},
     "steps": {"figures"},
     "sensitivity_scores": {"sensitivity"},
+    "hearing_scores": {"hearing"},
+    "calibrate_world_scores": {"calibrate_world"},
 }  # fmt: skip
-OF_A_DATASET = {"manifest", "features", "factorize", "contribute", "score"}
+OF_A_DATASET = {"manifest", "features", "gather", "factorize", "contribute", "score"}
 STAGING = {"stage_by_hand/avsbench", "stage_by_hand/avss"}
 # Where PyTorch computes: another device, another rounding.
-ON_DEVICE = {"text", "features", "factorize", "contribute", "score", "sensitivity_scores", "steps", "checks"}
-SOLVED = {"factorize", "sensitivity_scores", "steps"}
+ON_DEVICE = {"text", "features", "factorize", "contribute", "score", *BY_TASK, "steps", "checks"}
+SOLVED = {"factorize", "sensitivity_scores", "hearing_scores", "steps"}
 
 
 def spread(stage):
@@ -74,7 +79,7 @@ def spread(stage):
         return {stage}
     if name in OF_A_DATASET:
         return {f"{name}/{dataset}" for dataset in DATASETS}
-    return {f"{name}/{task}" for task in TASKS} if name == "sensitivity_scores" else {name}
+    return {f"{name}/{task}" for task in BY_TASK[name]} if name in BY_TASK else {name}
 
 
 def behind(stage):
@@ -83,8 +88,10 @@ def behind(stage):
     for follower in FLOW.get(name, ()):
         if follower in OF_A_DATASET and where:
             yield f"{follower}/{where}"
-        elif follower == "sensitivity_scores" and where:
-            yield from (f"{follower}/{task}" for task, dataset in TASKS.items() if dataset == where)
+        elif follower in BY_TASK and where:
+            yield from (
+                f"{follower}/{task}" for task, dataset in BY_TASK[follower].items() if dataset == where
+            )
         elif follower != "steps" or where in ("", "ade"):
             yield from spread(follower)
 
@@ -118,7 +125,12 @@ def solver(of_all, datasets, place="solver", **others):
         where -= {"s4"} if of_all and key == "beta_temporal" else set()
         stages = {f"factorize/{dataset}" for dataset in where}
         if key != "trace_every" and "variants" not in place:
-            stages |= {f"sensitivity_scores/{task}" for task, dataset in TASKS.items() if dataset in where}
+            stages |= {
+                f"{name}/{task}"
+                for name in BY_TASK.keys() & SOLVED
+                for task, dataset in BY_TASK[name].items()
+                if dataset in where
+            }
             stages |= {"steps"} if "ade" in where else set()
         yield f"{place}.{key}", value, stages
 
@@ -146,7 +158,7 @@ def mutations():
                 "train_miniature_models",
             },
         ),
-        ("seeds", [0, 1], {"factorize", "contribute", "sensitivity_scores"}),
+        ("seeds", [0, 1], {"factorize", "contribute", *BY_TASK}),
         ("split", "test", {"manifest", "tables", "doctor_again"}),
         ("limit", 3, {"manifest", "doctor_again"}),
         ("only_staged", True, set()),
@@ -194,7 +206,8 @@ def mutations():
         ("features.proposals", "none", {"features", "doctor_again"}),
         ("datasets.ms3.reader", "s4", {"manifest/ms3", "text", "doctor_again", "stage_by_hand/avsbench"}),
         ("datasets.ms3.root", "data/elsewhere", {"manifest/ms3", "text", "doctor_again"}),
-        ("datasets.ms3.generated", True, {"manifest/ms3", "doctor_again"}),
+        ("datasets.ms3.generated", True, {"manifest/ms3", "hearing_scores/ms3", "calibrate_world_scores/ms3",
+                                          "doctor_again"}),
         ("datasets.s4.shards", 2, {f"{stage}/s4" for stage in ("features", "factorize", "contribute", "score")}),
         ("datasets.avss.image_tokens", "fcclip", {"features/avss"}),
         ("datasets.ms3.drop_labels.general", ["bell"], {"text"}),
@@ -206,6 +219,7 @@ def mutations():
         ("datasets.avss.subset", "v1s", {"manifest/avss", "doctor_again", "stage_by_hand/avss"}),
         ("datasets.avss.unknown_colours", "background", {"manifest/avss"}),
         ("datasets.ade.mask_resize", "paper", {"score/ade", "sensitivity_scores/ade_sp", "sensitivity_scores/ade_sp_semantic",
+                                               "hearing_scores/ade_sp", "calibrate_world_scores/ade_sp",
                                                "steps", "checks"}),
         ("datasets.avss.expected.samples", 41, {"manifest/avss", "doctor_again"}),
         ("datasets.avss.expected.clips", 4, {"manifest/avss"}),
@@ -221,7 +235,7 @@ def mutations():
     yield from [
         ("variants.no-min.label", "mean", {"score/ade", "costs"}),
         ("variants.no-min.sound", "silence", {"factorize/ade"}),
-        ("variants.no-min.classes", "proposals", {"score/ade"}),
+        ("variants.classes-by-proposal.classes", "factor", {"score/avss", "score/ade"}),
         ("methods.saliency.entry", "other.py", three),
         ("methods.saliency.label", "salient", {"score/s4", "score/ms3", "score/ade", "costs"}),
         ("methods.saliency.tasks", ["s4"], {"contribute/ms3", "contribute/ade"}),
@@ -233,16 +247,17 @@ def mutations():
         ("tasks.ade_sp_semantic.dataset", "s4", {"factorize/s4", "factorize/ade", "contribute/s4", "contribute/ade",
                                                  "sensitivity_scores/ade_sp_semantic"}),
         ("tasks.s4.banks", ["general"], {"factorize/s4"}),
-        ("tasks.s4.default_bank", "specific", {"factorize/s4", "sensitivity_scores/s4"}),
+        ("tasks.s4.default_bank", "specific", {"factorize/s4", "sensitivity_scores/s4", "hearing_scores/s4",
+                                              "calibrate_world_scores/s4"}),
         ("tasks.avss.variants", [], {"factorize/avss"}),
-        ("decoding.alpha", 0.5, {"score", "sensitivity_scores", "steps"}),
-        ("decoding.beta", 0.5, {"score", "sensitivity_scores", "steps"}),
+        ("decoding.alpha", 0.5, {"score", *BY_TASK, "steps"}),
+        ("decoding.beta", 0.5, {"score", *BY_TASK, "steps"}),
         ("decoding.prompt_sets", ["list"], {"score"}),
         ("segment.fps", 2.0, set()),
         ("segment.beta_temporal", 2.0, set()),
-        *((f"segment.{kind}.{method}", 0.25, set())
-          for kind in ("mask_threshold", "confidence_threshold") for method in ("TACO", "U only")),
-        ("evaluation.size", 62, {"contribute", "score", "sensitivity_scores", "steps", "checks"}),
+        *((f"segment.mask_threshold.{method}", 0.25, set()) for method in ("TACO", "U only")),
+        *((f"segment.confidence_threshold.{method}", 0.25, {"tables"}) for method in ("TACO", "U only")),
+        ("evaluation.size", 62, {"contribute", "score", *BY_TASK, "steps", "checks"}),
         ("evaluation.controls", [], {"score"}),
         ("evaluation.keep_predictions", "masks", {"score"}),
         ("evaluation.metrics.mine.entry", "encoder.py", {"score/s4", "score/ms3"}),
@@ -258,11 +273,13 @@ def mutations():
         ("figures.words", "specific", {"figures", "gallery"}),
         ("figures.step_samples", 7, {"steps"}),
         *((f"sensitivity.{key}", [3], {"sensitivity_scores"}) for key in ("n_components", "beta_penalty", "steps")),
-        ("calibrate_world.target", 50, {"calibrate_world"}),
-        ("calibrate_world.snr_db", [[-4, 2]], {"calibrate_world", *(f"hearing_scores/{task}/calibrate_world" for task in BINARY)}),
-        ("hearing.snr_db", [3], {"hearing", *(f"hearing_scores/{task}/hearing" for task in BINARY)}),
-        ("hearing.variants", ["no-min"], {"hearing", *(f"hearing_scores/{task}/hearing" for task in BINARY)}),
-        *((f"hearing.clips.{task}", 2, {"hearing", f"hearing_scores/{task}/hearing"}) for task in BINARY),
+        ("calibrate_world.target", 60.0, {"calibrate_world"}),
+        ("calibrate_world.snr_db", [[-9, 1]], {"calibrate_world_scores"}),
+        ("hearing.snr_db", [-9], {"hearing_scores"}),
+        ("hearing.variants", ["no-min"], {"hearing_scores"}),
+        ("hearing.clips.s4", 1, {"hearing_scores/s4"}),
+        ("hearing.clips.ms3", 1, set()),
+        ("hearing.clips.ade_sp", 1, {"hearing_scores/ade_sp"}),
         ("gallery.samples", 3, {"gallery"}),
     ]  # fmt: skip
 
@@ -328,8 +345,8 @@ def plan(tmp_path_factory):
         patch.chdir(folder)
         once_each(patch)
 
-        def jobs(overlay, targets=TARGETS | ON_VALIDATION, base=BASE):
-            config = suites.overlay(copy.deepcopy(base), overlay)
+        def jobs(overlay, targets=TARGETS | ON_VALIDATION):
+            config = suites.overlay(copy.deepcopy(BASE), overlay)
             with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
                 made = api.workflow(
                     resource_settings=ResourceSettings(cores=2),
@@ -375,8 +392,9 @@ def once_each(patch):
 
 def job_of(job, workflow):
     """A job's name, what Snakemake compares of it, and the inputs whose change runs it again."""
-    where = [job.wildcards.get(key) for key in ("dataset", "task", "source", "sweep")]
-    name = "/".join([job.rule.name, *filter(None, where)])
+    where = [job.wildcards.get(key) for key in ("dataset", "task", "source")]
+    sweep = job.wildcards.get("sweep")
+    name = "/".join([f"{sweep}_scores" if sweep else job.rule.name, *filter(None, where)])
     kept = workflow.persistence
     return (
         name,
@@ -422,10 +440,7 @@ def test_the_base_plans_every_stage(base):
 )
 def test_a_key_repeats_exactly_what_depends_on_it(path, plan, base):
     value, stages = MUTATIONS[path]
-    if path.partition(".")[0] in SWEEPS:
-        changes = ({"split": "val"}, overlay_of(path, value))
-        before, after = (plan(change, SWEEPS, {"split": "val"}) for change in changes)
-    elif path == "split":
+    if path == "split":
         before, after = plan({}, TARGETS), plan({path: value}, TARGETS)
     else:
         before, after = base, plan(overlay_of(path, value))
