@@ -26,13 +26,11 @@ def figure(curves: pd.DataFrame, suite: str) -> Figure:
     """
     style()
     methods = list(curves["method"].unique())
-    drawing, axes = plt.subplots(
-        1, len(methods), figsize=(WIDTH, 2.9), sharey=True, squeeze=False, layout="constrained"
-    )
+    drawing, axes = plt.subplots(1, len(methods), figsize=(WIDTH, 2.9), squeeze=False, layout="constrained")
     for ax, method in zip(axes[0], methods, strict=True):
         _panel(ax, curves[curves["method"] == method].dropna(axis=1))
-        ax.set(title=method, xlabel="mask-IoU lost on positives (points)")
-    axes[0][0].set(ylabel="marked on negatives (% of pixels)", ylim=(0, None))
+        ax.set(title=method, xlabel="mask-IoU lost on positives (points)", ylim=(0, None))
+    axes[0][0].set(ylabel="marked on negatives (% of pixels)")
     handles, labels = axes[0][0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside upper center", ncols=len(labels), columnspacing=1)
     note = (
