@@ -88,6 +88,18 @@ def memory(start, per_sample=0):
     return asked
 
 
+def memory_of_rows(start, per_sample):
+    """MB of a job that holds the score rows of all datasets; as much again with each attempt."""
+
+    def asked(wildcards, attempt):
+        paths = [Path(f"results/{wildcards.suite}/manifests/{name}.parquet") for name in suites.used_datasets(config)]
+        known = [path for path in paths if path.exists()]  # all, once such a job can run
+        samples = sum(manifest_samples(str(path), path.stat().st_mtime_ns) for path in known)
+        return attempt * math.ceil(start + per_sample * samples)
+
+    return asked
+
+
 def minutes(start, gpu=0, cpu=0):
     """Minutes that a job asks for: so many, and these seconds for each sample of its shard; again with each attempt."""
 

@@ -22,6 +22,9 @@ import pandas as pd
 import pytest
 from workflow import RESULTS, STAGES, command, environment, make_project, planned, snakemake, table_bytes
 
+from taco import suites
+from taco.audit import matching
+
 
 def asked_memory(output):
     """(rule, MB) of every job that Snakemake announces."""
@@ -144,6 +147,44 @@ def test_the_gallery_is_in_order_in_a_browser(finished):
 
 
 # ---------------------------------------------------------------- what runs again
+
+
+def verified(folder):
+    """Mismatches of a project's results with their inputs, and how many files were looked at."""
+    with contextlib.chdir(folder):
+        checker = matching.Checker(suites.read(["small.yaml"]))
+        return list(checker.mismatches()), checker
+
+
+def test_results_match_what_they_were_made_from(finished):
+    lines, checker = verified(finished)
+    assert lines == [] and checker.notes == []
+    expected = {path for path in matching.expected_files(checker.config)}
+    assert {path for path in expected if not (finished / path).is_file()} == set()
+
+
+def test_what_was_changed_afterwards_is_named_and_nothing_else(finished, tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder, symlinks=True)
+    results = folder / RESULTS
+    shutil.copy(results / "features/s4/0.h5", results / "features/s4/7.h5")
+    table = results / "tables/table2.md"
+    table.write_text(table.read_text(encoding="utf-8").replace("TACO", "OCAT", 1), encoding="utf-8")
+    factors = results / "factors/ms3/general/proposed/0.h5"
+    data = bytearray(factors.read_bytes())
+    with h5py.File(factors) as file:
+        data[file["image_factors"].id.get_chunk_info(0).byte_offset + 30] ^= 1
+    factors.write_bytes(data)
+    lines, _ = verified(folder)
+    named = {"features/s4/7.h5", "tables/table2.md", "factors/ms3/general/proposed/0.h5"}
+    assert {str(Path(re.split(": ", line)[0]).relative_to(RESULTS)) for line in lines} == named, lines
+    overlay = folder / "small.yaml"
+    overlay.write_text(overlay.read_text() + "decoding: {beta: 0.5}\n")
+    lines, _ = verified(folder)
+    stale = [line for line in lines if "other settings" in line]
+    assert {Path(re.split(": ", line)[0]).name for line in stale} == {
+        f"{task}.rows.parquet" for task in ("s4", "ms3", "avss", "ade_sp", "ade_sp_semantic")
+    }
 
 
 def test_a_second_run_does_nothing(finished):

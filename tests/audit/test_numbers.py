@@ -19,7 +19,13 @@ CONTROLS = ("whole image", "random mask", "oracle mask")
 
 def write_scores(folder, task, rows, pooled=()):
     path = folder / f"scores/{'ade' if task == 'ade_sp' else task}/0/{task}.rows.parquet"
-    made = {"code": "c" * 64, "settings": "s" * 64, "samples": "m" * 64, "caches": {}, "packages": {"numpy": "2"}}
+    made = {
+        "code": "c" * 64,
+        "settings": "s" * 64,
+        "samples": "m" * 64,
+        "caches": {},
+        "packages": {"numpy": "2"},
+    }
     score_files.write_rows(rows, path, "binary", {"device": "cpu"}, made)
     with pools.writer(path.with_name(f"{task}.pools.parquet")) as keep:
         keep(pooled)
@@ -61,7 +67,9 @@ def of(table, method="TACO", task="s4", **options):
     return numbers.Wanted(table, method, task, **options)
 
 
-@pytest.mark.parametrize(("task", "metric"), [("s4", "mask-IoU"), ("s4", "F"), ("ade_sp", "mIoU"), ("ade_sp", "mAP")])
+@pytest.mark.parametrize(
+    ("task", "metric"), [("s4", "mask-IoU"), ("s4", "F"), ("ade_sp", "mIoU"), ("ade_sp", "mAP")]
+)
 def test_the_value_is_the_tables(config, task, metric):
     table = "table2" if task == "s4" else "table3"
     found = numbers.explain(config, of(table, task=task, metric=metric))
@@ -107,7 +115,12 @@ def test_of_pooled_pixels_classes_are_shown_and_no_effect_of_samples(config):
 def test_files_behind_a_number_are_named_with_what_made_them(config):
     origin = numbers.explain(config, of("table2"))["origin"]
     assert [file["made"]["code"] for file in origin["scores"]] == ["c" * 64]
-    assert {told["code"] for told in origin["caches"].values()} == {"text", "features", "proposals", "factors"}
+    assert {told["code"] for told in origin["caches"].values()} == {
+        "text",
+        "features",
+        "proposals",
+        "factors",
+    }
     control = numbers.explain(config, of("table2", "oracle mask"))["origin"]
     assert control["caches"] == {}
 
