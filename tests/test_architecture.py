@@ -23,7 +23,7 @@ WINGS = {
     "runtime": set(),
     "progress": set(),
     "entries": {"runtime"},
-    "suites": {"entries"},
+    "suites": {"entries", "runtime"},
     "conmf": set(),
     "metrics": {"runtime"},
     "cache": {"runtime"},
@@ -47,7 +47,7 @@ WINGS = {
         "suites",
     },
     "bench": {"cache", "conmf", "data", "method", "metrics", "models", "runtime", "segmenting", "suites"},
-    "audit": {"cache", "data", "method", "metrics", "progress", "results", "runtime", "suites"},
+    "audit": {"cache", "data", "entries", "method", "metrics", "progress", "results", "runtime", "suites"},
     "commands": {
         "audit",
         "bench",
