@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 
 import h5py
@@ -25,7 +26,9 @@ from taco import suites
 from taco.cache import receipts
 from taco.cache.hdf5 import CacheWriter, open_cache
 from taco.data import datasets, manifest, media
-from taco.results import extended, prediction_files, tables
+from taco.figures import drawing
+from taco.results import extended, pages, prediction_files, tables
+from taco.segmenting import asking
 from taco.staging import sources
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -427,3 +430,71 @@ def test_thresholds(examples, folder):
     def attempt(content):
         path.write_bytes(content)
         survive(folder, extended.read_thresholds, path, "test")
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_names_in_tables(examples, folder):
+    @fuzz(4 * examples, names, names)
+    def attempt(method, note):
+        grid = pages.Grid([("", "Method"), (method, "F")], [[method, "**1.0**"]], left=1, caption=note)
+        page = pages.Page("t", f"Table 2. {note}", "test suite", [grid], [note])
+        markdown, latex = page.markdown(), page.latex()
+        table = [line for line in markdown.splitlines() if line.startswith("|")]
+        assert len(table) == 3 and all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in table)
+        assert not re.search(r"<[a-z/!?]", markdown, re.IGNORECASE)
+        assert latex.isascii() and len(latex.splitlines()) == len(PLAIN.latex().splitlines())
+        assert not re.search(r"(?<!\\)[#&]", latex.replace(" & ", ""))
+
+
+PLAIN = pages.Page(
+    "t",
+    "Table 2. a",
+    "test suite",
+    [pages.Grid([("", "M"), ("a", "F")], [["a", "1"]], left=1, caption="a")],
+    ["a"],
+)
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_names_of_samples(examples, folder):
+    frame = manifest.build(trees.s4(folder / "data"))
+    dataset = {"name": "s4", "reader": "s4", "root": str(folder / "data"), "split": "test"}
+
+    @fuzz(4 * examples, names)
+    def attempt(name):
+        frame["sample_id"] = [name, *(f"{index}" for index in range(1, len(frame)))]
+        problems = manifest.structure_problems(frame, dataset)
+        place = os.path.normpath(os.path.join("/answers", name + ".png"))
+        safe = (
+            os.path.dirname(place) == "/answers"
+            and name.isprintable()
+            and 0 < len(name.encode("utf-8", "replace")) <= 200
+        )
+        assert any("names of files" in str(problem) for problem in problems) or safe
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_lists_of_pairs(examples, folder):
+    lines = st.lists(names, min_size=1, max_size=4).map(lambda cells: "name,image,sound\n" + ",".join(cells))
+    path = folder / "pairs.csv"
+
+    @fuzz(2 * examples, lines | st.text(max_size=30))
+    def attempt(text):
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        for question in survive(folder, asking.questions, [path]) or ():
+            assert (folder / question.name).resolve().is_relative_to(folder)
+
+
+def test_names_in_figures(folder):
+    """Dollars are no formulas, and the figures' own formulas stay."""
+    drawing.style()
+    figure, axes = drawing.plt.subplots()
+    axes.set_title("$\\frac{ $_ 5")
+    axes.set_xlabel(drawing.ACTIVATION.heading)
+    axes.plot([0], label="a$b$^{ < & 名 -x")
+    axes.legend()
+    drawing.save(figure, [folder / "a.png", folder / "a.pdf"])
+    assert not axes.title.get_parse_math() and axes.xaxis.label.get_parse_math()

@@ -22,6 +22,7 @@ split       str        train, val or test
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ from taco.data import datasets
 from taco.data.problems import ManifestError, Problem, reason
 from taco.runtime import atomic_write
 
+LONGEST_NAME = 200
+"""Bytes of a sample's id: file systems take 255, of which endings and private names need some."""
 SCHEMA_VERSION = 1
 ROWS_OF_A_GROUP = 1 << 14
 """Rows that are read together: a job of a large dataset reads those of its shard."""
@@ -137,6 +140,9 @@ def structure_problems(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
             )
         ]
     problems = []
+    for name in frame.loc[~frame["sample_id"].map(is_file_name), "sample_id"]:
+        remedy = "Rename it: predictions are files of these names."
+        problems.append(Problem(source, "sample ids that can be names of files", repr(name), remedy))
     counts = frame["sample_id"].value_counts(sort=False)
     for name, count in counts[counts > 1].items():
         remedy = "Remove the repeated rows from the metadata."
@@ -165,6 +171,12 @@ def structure_problems(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
             )
         )
     return problems
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a sample's id can be the name of a file: no folder, no control character, neither hidden nor too long."""
+    safe = not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Cs") for sign in name)
+    return safe and bool(name.strip()) and not name.startswith(".") and len(name.encode()) <= LONGEST_NAME
 
 
 def _order_problems(frame: pd.DataFrame, source: str) -> list[Problem]:

@@ -4,6 +4,7 @@ A figure is drawn at its printed size (full text width, 7.2 inches), with fonts 
 colours that colour-blind readers can tell apart. Every figure ends with a line that names its suite.
 """
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ LINE_WIDTH = 132  # characters of the line over a row
 # Okabe and Ito's palette (as seaborn's "colorblind"): the answer, the truth, and lines beside them.
 PREDICTED, TRUE = "#0072B2", "#D55E00"
 ACTIVATION_MAP, SOUND_MAP = "viridis", "magma"
+# The formulas that figures show. Names of others may hold dollars: nothing else is one.
+OWN_MATH = re.compile(r"^(\$\\beta_p\$|[^$]*\$[UV]_[IA]\^\{k\*\}\$[^$]*)$")
 HALO = [patheffects.withStroke(linewidth=1.6, foreground="white")]
 
 
@@ -62,6 +65,7 @@ def style() -> None:
             "pdf.fonttype": 42,
             "svg.fonttype": "none",
             "svg.hashsalt": "taco",
+            "text.parse_math": False,
         },
     )
 
@@ -75,6 +79,8 @@ def save(figure: Figure, paths: Iterable[str | Path]) -> None:
     paths : iterable of path
         ``.png`` (160 dots per inch), ``.pdf`` or ``.svg``.
     """
+    for text in figure.findobj(matplotlib.text.Text):
+        text.set_parse_math(bool(OWN_MATH.search(text.get_text())))
     for path in map(Path, paths):
         kind = path.suffix[1:]
         dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)

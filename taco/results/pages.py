@@ -4,6 +4,7 @@ Cells are short strings in one notation for both: ``**…**`` is bold, everythin
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -105,9 +106,9 @@ class Page:
         """
         parts = [f"# {self.title}", f"**{self.suite}**"]
         for grid in self.grids:
-            parts += [grid.caption] if grid.caption else []
+            parts += [markdown_text(grid.caption)] if grid.caption else []
             parts.append(_pipe(grid))
-        return "\n\n".join([*parts, "\n".join(f"- {note}" for note in self.notes)]) + "\n"
+        return "\n\n".join([*parts, "\n".join(f"- {markdown_text(note)}" for note in self.notes)]) + "\n"
 
     def latex(self) -> str:
         r"""The page as a LaTeX table in ASCII; needs ``booktabs`` and ``graphicx``.
@@ -173,27 +174,49 @@ class Page:
 
 
 def latex_text(text: str) -> str:
-    r"""Escape a text for LaTeX and turn ``**…**`` into bold; the result is ASCII.
+    r"""Escape a text for LaTeX and turn ``**…**`` into bold; the result is ASCII on one line.
 
-    Raises
-    ------
-    ValueError
-        For a character that has no LaTeX spelling here (add it to the table in `taco.results.pages`).
+    Letters without a spelling of their own lose their accents, or stand by their number (which XeLaTeX and LuaLaTeX print).
 
     Examples
     --------
     >>> latex_text("A⁺-FC-CLIP: **1.0 ± 0.1** %")
     'A$^+$-FC-CLIP: \\textbf{1.0 $\\pm$ 0.1} \\%'
+    >>> latex_text("é, 名")
+    'e, \\symbol{"540D}'
     """
-    parts = text.split("**")
-    escaped = ["".join(_LATEX.get(letter, letter) for letter in part) for part in parts]
+    parts = one_line(text).split("**")
+    escaped = ["".join(map(_latex_letter, part)) for part in parts]
     text = "".join(part if i % 2 == 0 else f"\\textbf{{{part}}}" for i, part in enumerate(escaped))
     # An opening quotation mark follows a space or starts the text; LaTeX spells the two apart.
-    text = re.sub(r'(^|[\s(])"', r"\1``", text).replace('"', "''")
-    odd = sorted({letter for letter in text if not letter.isascii()})
-    if odd:
-        raise ValueError(f"no LaTeX spelling for {odd} in {text!r}: add it to taco.results.pages")
-    return text
+    text = re.sub(r'(^|[\s(])"', r"\1``", text)
+    return re.sub(r'(?<!symbol\{)"', "''", text)
+
+
+def _latex_letter(letter: str) -> str:
+    if letter in _LATEX or letter.isascii():
+        return _LATEX.get(letter, letter)
+    plain = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return "".join(_LATEX.get(part, part) for part in plain) or f'\\symbol{{"{ord(letter):X}}}'
+
+
+def one_line(text: str) -> str:
+    """A text with a blank for each run of blanks, line ends and control characters: names of others may hold any."""
+    return " ".join(
+        "".join(" " if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text).split()
+    )
+
+
+def markdown_text(text: str) -> str:
+    r"""Escape what a cell, caption or note of others would do to the page: part cells, open tags, make links.
+
+    Examples
+    --------
+    >>> markdown_text("a|b <script> [x](y) **1.0**")
+    'a\\|b &lt;script> [x]\\(y) **1.0**'
+    """
+    text = one_line(text).replace("|", r"\|").replace("](", r"]\(")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def _latex_head(head: Sequence[tuple[str, str]]) -> list[str]:
@@ -218,6 +241,7 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def _pipe(grid: Grid) -> str:
-    names = [f"{upper} {lower}".strip() for upper, lower in grid.head]
+    names = [markdown_text(f"{upper} {lower}") for upper, lower in grid.head]
+    rows = [[markdown_text(cell) for cell in row] for row in grid.rows]
     alignment = ["left"] * grid.left + ["right"] * (len(names) - grid.left)
-    return tabulate(grid.rows, names, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    return tabulate(rows, names, tablefmt="pipe", disable_numparse=True, colalign=alignment)

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +129,9 @@ def _of_table(path: Path) -> list[Question]:
             f"{path}: expected rows with names of their own, found {', '.join(double) or 'no row'}."
         )
     for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise SegmentError(f"{path}: expected names of folders below the output, found {name}.")
+        unsafe = Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).parts
+        if unsafe or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name):
+            raise SegmentError(f"{path}: expected names of folders below the output, found {name!r}.")
     return asked
 
 
