@@ -146,9 +146,8 @@ def test_equal_numbers_are_bold_together(aggregates):
     assert all(row[2].startswith("**50.00") for row in rows)
 
 
-def test_latex_refuses_a_letter_that_it_cannot_spell():
-    with pytest.raises(ValueError, match="no LaTeX spelling"):
-        pages.latex_text("a \N{SNOWMAN}")
+def test_a_letter_without_a_spelling_stands_by_its_number():
+    assert pages.latex_text("a \N{SNOWMAN}") == r'a \symbol{"2603}'
 
 
 def test_intervals_have_a_latex_form(compared):
