@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 from score_rows import binary_rows, frame_of, pool_rows, semantic_rows
 
-from taco.results import score_files
+from taco.cache.hdf5 import CacheWriter
+from taco.results import pools, score_files
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("binary", binary_rows()), ("semantic", semantic_rows())])
@@ -58,3 +59,43 @@ def test_files_that_are_not_scores_are_refused_by_name(tmp_path):
         assert f"{name}.parquet" in str(error.value)
     with pytest.raises(score_files.AggregateError, match="found none"):
         score_files.load_rows([])
+
+
+def flip(path, column):
+    """Change a byte of a column's content."""
+    footer = pq.read_metadata(path)
+    place = footer.schema.names.index(column) if column in footer.schema.names else column
+    chunk = footer.row_group(0).column(place)
+    data = bytearray(path.read_bytes())
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    data[start + chunk.total_compressed_size - 3] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_flipped_byte_is_refused_by_name(tmp_path):
+    path = tmp_path / "rows.parquet"
+    score_files.write_rows(binary_rows(), path, "binary")
+    flip(path, "pixels")
+    with pytest.raises(score_files.AggregateError, match=r"rows\.parquet"):
+        score_files.load_rows([path])
+    found = frame_of(pool_rows(), tmp_path, "pools", "pools")
+    flip(tmp_path / "pools.parquet", len(found.columns) - 2)  # scores of negatives
+    with pytest.raises(score_files.AggregateError, match=r"pools\.parquet"):
+        pools.pool(found.to_dict("records"))
+
+
+def test_rows_say_what_made_them_and_other_things_make_other_words(tmp_path):
+    frame = pd.DataFrame({"sample_id": ["a"], "start": [0.0], "classes": [["dog"]]})
+    with CacheWriter(tmp_path / "f.h5", "features", ["a"], {}) as writer:
+        writer.put("x", 0, 1.0)
+    caches = {"features": (tmp_path / "f.h5", "features")}
+    made = score_files.made_from("c", {"size": 1}, frame, caches)
+    score_files.write_rows(binary_rows(), tmp_path / "a.parquet", "binary", {"device": "cpu"}, made)
+    told = score_files.about(tmp_path / "a.parquet")
+    assert told["made"] == made and told["cost"] == {"device": "cpu"} and told["rows"] == len(binary_rows())
+    assert made["packages"]["numpy"] == np.__version__
+    other = score_files.made_from("c", {"size": 2}, frame.assign(classes=[["cat"]]), caches)
+    assert {name for name in made if made[name] != other[name]} == {"settings", "samples"}
+    with CacheWriter(tmp_path / "f.h5", "features", ["a"], {}) as writer:
+        writer.put("x", 0, 2.0)
+    assert score_files.made_from("c", {"size": 1}, frame, caches)["caches"] != made["caches"]
