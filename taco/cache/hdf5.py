@@ -36,6 +36,7 @@ SCHEMA = 3
 BYTES_AHEAD = 32_000_000  # of arrays that wait to be compressed and written, for each thread and two more
 KINDS = ("features", "proposals", "text", "factors", "examples", "predictions")
 REMEDY = "Delete it and run again."
+DAMAGE = (OSError, ValueError, KeyError, RuntimeError, TypeError)  # what HDF5 says of a damaged file
 
 
 class CacheError(RuntimeError):
@@ -243,7 +244,7 @@ class CachedArray:
         place = f"{self._dataset.file.filename}: sample {index} of {self._dataset.name[1:]}"
         try:
             array = self._stored(index)
-        except (OSError, ValueError) as error:
+        except DAMAGE as error:
             raise CacheError(f"{place}: expected readable data, found: {error}. {REMEDY}") from error
         if self._checksums is not None:
             expected, found = self._checksums[index].tobytes(), chunks.checksum(array)
@@ -292,7 +293,13 @@ class Cache:
         if name not in self._checksums:
             raise CacheError(f"{self._file.filename}: no dataset {name!r}; it holds {', '.join(self)}")
         storage = STORAGES[self.attributes["storage"].get(name, "float16")]
-        return CachedArray(self._file[name], storage, self._checksums[name] if self._verify else None)
+        try:
+            dataset = self._file[name]
+        except DAMAGE as error:
+            raise CacheError(
+                f"{self._file.filename}: expected a readable {name}, found: {error}. {REMEDY}"
+            ) from error
+        return CachedArray(dataset, storage, self._checksums[name] if self._verify else None)
 
     def __contains__(self, name: str) -> bool:
         return name in self._checksums
@@ -395,7 +402,7 @@ def _read_header(file: h5py.File, path: Path) -> tuple[dict[str, Any], list[str]
         recorded = file.attrs["sha256"]
     except CacheError:
         raise
-    except (KeyError, ValueError, OSError, TypeError, AttributeError, RuntimeError) as error:
+    except (*DAMAGE, AttributeError) as error:
         raise CacheError(f"{path}: expected this package's cache format, found: {error}. {REMEDY}") from error
     if not isinstance(recorded, str) or recorded != _header_digest(attributes, sample_ids, checksums):
         raise CacheError(

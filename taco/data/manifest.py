@@ -294,12 +294,15 @@ def write(frame: pd.DataFrame, path: str | Path, masks: Mapping | None = None) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from taco.data import sealed
+
     path = Path(path)
     table = pa.Table.from_pandas(frame[list(COLUMNS)], schema=_schema(), preserve_index=False)
     kept = {"taco_manifest": str(SCHEMA_VERSION), "masks": json.dumps(masks)}
-    table = table.replace_schema_metadata(kept)
     with atomic_write(path) as partial:
-        pq.write_table(table, partial, row_group_size=ROWS_OF_A_GROUP, write_page_checksum=True)
+        pq.write_table(
+            sealed.seal(table, kept), partial, row_group_size=ROWS_OF_A_GROUP, write_page_checksum=True
+        )
 
 
 def read(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -316,8 +319,10 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     ManifestError
         The file is missing, damaged, or of another schema.
     """
+    from taco.data import sealed
+
     with _opened(path) as file:
-        return _frame(file.read(list(columns or COLUMNS)))
+        return _frame(sealed.check(file.read(list(columns or COLUMNS)), file.schema_arrow.metadata))
 
 
 def count(path: str | Path) -> int:

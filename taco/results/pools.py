@@ -15,17 +15,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taco import metrics, runtime
-from taco.results.score_files import AggregateError
+from taco.data import sealed
+from taco.results.score_files import DAMAGE, AggregateError
 
-SCHEMA_VERSION, KIND = "1", "pools"
+SCHEMA_VERSION, KIND = "2", "pools"
 MOST_PIXELS = 2**27
 """Pixels (four bytes each) that a job keeps before it writes them."""
 INDEX = (*metrics.POOL_IDENTITY, "n_samples")
 SCORES = ("positives", "negatives")
+CHECKSUM = "checksum"
+"""Column with a row's checksum of its scores; one of the whole index is among the file's metadata."""
+KEPT = (*INDEX, CHECKSUM)
 _TYPES = {"seed": pa.int32(), "n_samples": pa.int32(), **dict.fromkeys(SCORES, pa.list_(pa.int32()))}
-_SCHEMA = pa.schema(
-    [pa.field(name, _TYPES.get(name, pa.string()), nullable=False) for name in (*INDEX, *SCORES)],
-    {"taco_scores": SCHEMA_VERSION, "kind": KIND},
+_INDEX_SCHEMA, _SCHEMA = (
+    pa.schema(
+        [pa.field(name, _TYPES.get(name, pa.string()), nullable=False) for name in names],
+        {"taco_scores": SCHEMA_VERSION, "kind": KIND},
+    )
+    for names in (KEPT, (*KEPT, *SCORES))
 )
 
 
@@ -51,31 +58,47 @@ def writer(path: str | Path) -> Iterator[Any]:
             column_encoding={f"{name}.list.element": "DELTA_BINARY_PACKED" for name in SCORES},
         ) as file,
     ):
+        index = []
 
         def keep(rows: Iterable[Mapping[str, Any]]) -> None:
             for row in rows:
-                values = {name: row[name] for name in _SCHEMA.names}
+                values = {name: row[name] for name in (*INDEX, *SCORES)}
+                values[CHECKSUM] = _checksum(pa.array([values[name]], _TYPES[name]) for name in SCORES)
                 arrays = [pa.array([values[field.name]], field.type) for field in _SCHEMA]
                 file.write_table(pa.table(arrays, schema=_SCHEMA))
+                index.append({name: values[name] for name in KEPT})
 
         yield keep
+        whole = pa.Table.from_pylist(index, _INDEX_SCHEMA)
+        file.add_key_value_metadata({"index": _checksum(whole.columns)})
+
+
+def _checksum(columns: Iterable[Any]) -> str:
+    return "-".join(map(sealed.checksum, columns))
+
+
+def _require(found: str, expected: str) -> None:
+    if found != expected:
+        raise sealed.DamagedError("values that do not match their checksum")
 
 
 def load(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """Index of files of pools: `INDEX`, and where each one's scores lie (``file``, ``group``). No score is read.
+    """Index of files of pools: `KEPT`, and where each one's scores lie (``file``, ``group``). No score is read.
 
     Raises
     ------
     AggregateError
-        A file that is none, or of another schema.
+        A file that is none, damaged, or of another schema.
     """
     frames = []
     for path in map(str, paths):
         with _opened(path) as file:
-            frame = file.read(list(INDEX)).to_pandas()
+            table = file.read(list(KEPT)).select(KEPT)
+            _require(_checksum(table.columns), (file.metadata.metadata or {}).get(b"index", b"").decode())
+        frame = table.to_pandas()
         frames.append(frame.assign(file=path, group=range(len(frame))))
     frames = [frame for frame in frames if len(frame)] or frames[:1]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*INDEX, "file", "group"])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*KEPT, "file", "group"])
 
 
 def pool(rows: Iterable[Mapping[str, Any]]) -> metrics.ScorePool:
@@ -89,7 +112,8 @@ def pool(rows: Iterable[Mapping[str, Any]]) -> metrics.ScorePool:
 def _read(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the index with its scores."""
     with _opened(row["file"]) as file:
-        table = file.read_row_group(row["group"], list(SCORES))
+        table = file.read_row_group(row["group"], list(SCORES)).select(SCORES)
+        _require(_checksum(table.columns), row[CHECKSUM])
     scores = {name: table[name].combine_chunks().values.to_numpy(zero_copy_only=False) for name in SCORES}
     return {"n_samples": row["n_samples"], **scores}
 
@@ -101,7 +125,7 @@ def _opened(path: str) -> Iterator[pq.ParquetFile]:
         footer = _footer(path, Path(path).stat().st_mtime_ns)
         with pq.ParquetFile(path, metadata=footer, page_checksum_verification=True) as file:
             yield file
-    except (OSError, pa.ArrowException) as error:
+    except DAMAGE as error:
         raise AggregateError(
             f"{path}: expected a Parquet file of pooled scores, found: {error}; score it again"
         ) from error

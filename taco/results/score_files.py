@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from taco import metrics, runtime
 from taco.cache.hdf5 import fingerprint
+from taco.data import sealed
 from taco.data.predictions import COLUMN
 
 SCHEMA_VERSION = "1"
@@ -23,6 +24,8 @@ class AggregateError(ValueError):
     """Score rows that cannot be aggregated: says which, what was expected and what to do."""
 
 
+DAMAGE = (OSError, pa.ArrowException, sealed.DamagedError, UnicodeDecodeError, KeyError)
+"""What reading a damaged file of scores may give."""
 _TYPES = {
     "seed": pa.int32(),
     "pixels": pa.int32(),
@@ -78,9 +81,8 @@ def write_rows(rows, path, kind, cost=None, made=None):
         table = table.append_column(name, pa.array([row[name] for row in rows]))
     metadata = {"taco_scores": SCHEMA_VERSION, "kind": kind}
     metadata |= {name: json.dumps(value) for name, value in (("cost", cost), ("made", made)) if value}
-    table = table.replace_schema_metadata(metadata)
     with runtime.atomic_write(path) as partial:
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+        pq.write_table(sealed.seal(table, metadata), partial, compression="zstd", write_page_checksum=True)
 
 
 def made_from(code, settings, samples, caches):
@@ -183,8 +185,9 @@ def _read_file(path):
                     f"found schema {version} and kind {kind}; score it again with this version"
                 )
             # Predictions that were kept are large, and no number comes from them.
-            return file.read([name for name in file.schema_arrow.names if name != COLUMN]).to_pandas()
-    except (OSError, pa.ArrowException) as error:
+            table = file.read([name for name in file.schema_arrow.names if name != COLUMN])
+            return sealed.check(table, meta).to_pandas()
+    except DAMAGE as error:
         raise AggregateError(
             f"{path}: expected a Parquet file of scores, found: {error}; score it again"
         ) from error

@@ -56,7 +56,7 @@ def test_a_pool_takes_less_than_two_bytes_a_pixel(tmp_path):
 
 def test_no_pool_and_no_file_give_an_empty_index(tmp_path):
     assert frame_of([], tmp_path, "pools").empty
-    assert list(pools.load([]).columns) == [*pools.INDEX, "file", "group"]
+    assert list(pools.load([]).columns) == [*pools.KEPT, "file", "group"]
 
 
 def test_an_error_leaves_no_file(tmp_path):
