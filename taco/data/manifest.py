@@ -175,7 +175,9 @@ def structure_problems(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
 
 def is_file_name(name: str) -> bool:
     """Whether a sample's id can be the name of a file: no folder, no control character, neither hidden nor too long."""
-    safe = not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Cs") for sign in name)
+    safe = isinstance(name, str) and not any(
+        sign in "/\\" or unicodedata.category(sign) in ("Cc", "Cs") for sign in name
+    )
     return safe and bool(name.strip()) and not name.startswith(".") and len(name.encode()) <= LONGEST_NAME
 
 
