@@ -290,7 +290,8 @@ def negatives_page(frame, suite, thresholds=None):
         )
         notes.append(f"Thresholds of the gate: {shown} (segment.confidence_threshold).")
     title = "Sounds that are not of the image"
-    return Page("negatives", title, suite_title(suite), grids or [Grid([("", "Dataset")], [], left=1)], notes)
+    grids = grids or [Grid([("", "Dataset")], [], left=1)]
+    return Page("negatives", title, suite_title(suite), grids, notes, apart=True)
 
 
 def _runs(frame):

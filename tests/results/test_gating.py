@@ -7,7 +7,7 @@ from score_rows import binary_rows, frame_of, identity, map_of, truth_of
 
 from taco import metrics
 from taco.figures import gate
-from taco.results import aggregate, extended, gating, negatives, printing
+from taco.results import aggregate, extended, gating, negative_audio, negatives, printing
 from taco.results.ours import GATED
 
 ANY = {"TACO": 0.5, "U only": None}
@@ -118,7 +118,11 @@ def test_the_page_shows_what_the_gate_does(tmp_path):
     assert cells[negatives.SILENCE, gating.MARKED_WITH] == pytest.approx(12.5)
     page = printing.negatives_page(frame, "small", ANY).markdown()
     assert "50.00 ± 0.00 → 12.50 ± 0.00" in page and "TACO 0.5" in page and "not of the paper" in page
-    assert gating.per_seed(frame_of(rows, tmp_path), {"TACO": None}).empty
+    scored = frame_of(rows, tmp_path)
+    assert gating.per_seed(scored, {"TACO": None}).empty
+    whole = pd.concat([negatives.per_seed(scored), negative_audio.per_seed(scored), values])
+    frame = negatives.table(whole, "small", unscaled=(negative_audio.UNIVERSAL,))
+    assert printing.negatives_page(frame, "small", ANY).latex().count(r"\begin{table}") == 3
 
 
 def test_the_figure_shows_each_method_and_kind():
