@@ -116,7 +116,9 @@ def test_the_page_shows_what_the_gate_does(tmp_path):
     assert cells[negatives.ALL, gating.KEPT] == pytest.approx(75)
     assert cells[negatives.SILENCE, gating.MARKED_WITHOUT] == pytest.approx(50)
     assert cells[negatives.SILENCE, gating.MARKED_WITH] == pytest.approx(12.5)
-    page = printing.negatives_page(frame, "small", ANY).markdown()
+    page = printing.negatives_page(frame, "small", ANY)
+    assert page.latex().isascii()
+    page = page.markdown()
     assert "50.00 ± 0.00 → 12.50 ± 0.00" in page and "TACO 0.5" in page and "not of the paper" in page
     scored = frame_of(rows, tmp_path)
     assert gating.per_seed(scored, {"TACO": None}).empty

@@ -75,6 +75,8 @@ def test_the_page_names_and_defines_them(tmp_path):
     cells = frame.set_index(["negatives", "metric"])["mean"]
     assert cells[negatives.ALL, negative_audio.UNIVERSAL] == pytest.approx(0.1)
     assert cells[negatives.ALL, negative_audio.CIOU] == pytest.approx(100)
-    page = printing.negatives_page(frame, "small").markdown()
+    page = printing.negatives_page(frame, "small")
+    assert page.latex().count("begin{table}") == 2  # heads differ
+    page = page.markdown()
     for word in (*negative_audio.WHOLE, "pIA, silence", "AUC_N, silence", "2410.01020"):
         assert word in page
