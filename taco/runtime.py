@@ -207,7 +207,7 @@ def partial_path(path: str | Path) -> Path:
     for leftover in path.parent.glob(f".{path.name}.{host}-*.partial"):
         pid = int(leftover.name.rsplit("-", 2)[1])
         if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
-            _remove(leftover)
+            discard(leftover)
     return path.with_name(f".{path.name}.{host}-{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
@@ -234,7 +234,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         publish(partial, path)
     finally:
         if partial is not None:
-            partial.unlink(missing_ok=True)
+            discard(partial)
 
 
 @contextlib.contextmanager
@@ -263,7 +263,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             _sync(path.parent)
     finally:
         if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+            discard(partial)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
@@ -281,12 +281,13 @@ def _replace_folder(new: Path, path: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
-    """Remove a file or folder that may be gone already."""
+def discard(path: Path) -> None:
+    """Remove a file or folder that is wanted no more; where the disk refuses, an earlier error says more than this one."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

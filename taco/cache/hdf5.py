@@ -30,7 +30,7 @@ import numpy as np
 from taco.cache import chunks
 from taco.cache.disk import DiskFile
 from taco.cache.storage import STORAGES, Logarithmic
-from taco.runtime import digest, partial_path, publish
+from taco.runtime import digest, discard, partial_path, publish
 
 SCHEMA = 3
 BYTES_AHEAD = 32_000_000  # of arrays that wait to be compressed and written, for each thread and two more
@@ -186,7 +186,7 @@ class CacheWriter:
             self._pool.shutdown(cancel_futures=True)
             self._file.close()
             self._disk.close()
-            self._partial.unlink(missing_ok=True)
+            discard(self._partial)
 
     def _require_room(self) -> None:
         """Raise `CacheError` where the disk has refused something."""
