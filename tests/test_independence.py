@@ -25,7 +25,10 @@ BASE = {
     },
     "tasks": {
         "s4": {"banks": ["general"], "variants": ["shuffled-audio"]},
-        "ade_sp": {"banks": ["general"], "variants": ["shuffled-audio", "no-min", "without-component", "without-penalty"]},
+        "ade_sp": {
+            "banks": ["general"],
+            "variants": ["shuffled-audio", "no-min", "without-component", "without-penalty"],
+        },
         **dict.fromkeys(["ms3", "avss", "ade_sp_semantic"]),
     },
     "methods": {"dense-clip": {"tasks": ["avss"]}, "saliency": {"tasks": ["avss"]}},

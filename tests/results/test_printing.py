@@ -146,8 +146,14 @@ def test_equal_numbers_are_bold_together(aggregates):
     assert all(row[2].startswith("**50.00") for row in rows)
 
 
-def test_a_letter_without_a_spelling_stands_by_its_number():
-    assert pages.latex_text("a \N{SNOWMAN}") == r'a \symbol{"2603}'
+def test_latex_spells_every_letter_in_ascii():
+    assert pages.latex_text("é, 名 and ﬁ") == 'e, \\symbol{"540D} and fi'
+
+
+def test_names_stay_within_their_cell():
+    grid = pages.Grid([("", "Method"), ("", "F")], [["a|b\n<script>[x](y)\x00", "1"]], left=1)
+    page = pages.Page("t", "A table", "test suite", [grid], [])
+    assert page.markdown().splitlines()[-3] == "| a\\|b &lt;script>[x]\\(y) |   1 |"
 
 
 def test_intervals_have_a_latex_form(compared):
