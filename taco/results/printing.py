@@ -276,7 +276,7 @@ def negatives_page(frame, suite, thresholds=None):
     """
     grids, notes = [], []
     parts = (
-        (_test_lines, TEST_NOTES, ""),
+        (_test_lines, TEST_NOTES, TEST),
         (_benchmark_lines, BENCHMARK_NOTES, BENCHMARK),
         (_gate_lines, GATE_NOTES, GATE),
     )
@@ -342,6 +342,7 @@ def _gate_lines(frame):
     return lines
 
 
+TEST = "The map before it is stretched:"
 BENCHMARK = "Figures of the negative-audio benchmark:"
 GATE = "With a gate (ours, not of the paper):"
 TEST_NOTES = [
