@@ -292,13 +292,19 @@ class Cache:
     def __getitem__(self, name: str) -> CachedArray:
         if name not in self._checksums:
             raise CacheError(f"{self._file.filename}: no dataset {name!r}; it holds {', '.join(self)}")
-        storage = STORAGES[self.attributes["storage"].get(name, "float16")]
+        count = len(self.sample_ids)
         try:
             dataset = self._file[name]
         except DAMAGE as error:
             raise CacheError(
                 f"{self._file.filename}: expected a readable {name}, found: {error}. {REMEDY}"
             ) from error
+        if not isinstance(dataset, h5py.Dataset) or dataset.shape[:1] != (count,):
+            found = f"shape {dataset.shape}" if isinstance(dataset, h5py.Dataset) else "a folder"
+            raise CacheError(
+                f"{self._file.filename}: expected {name} of {count} samples, found {found}. {REMEDY}"
+            )
+        storage = STORAGES[self.attributes["storage"].get(name, "float16")]
         return CachedArray(dataset, storage, self._checksums[name] if self._verify else None)
 
     def __contains__(self, name: str) -> bool:
