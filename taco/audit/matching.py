@@ -138,7 +138,8 @@ class Checker:
         frame = self.of_shard(name, shard)
         samples = None if frame is None else frame["sample_id"].tolist()
         how = {key: self.config["features"][key] for key in ("audio_crop", "stereo")}
-        how |= {"image_tokens": self.config["datasets"][name]["image_tokens"], "seed": self.config["seed"]}
+        crop_seed = self.config["seed"] if how["audio_crop"] == "random" else 0
+        how |= {"image_tokens": self.config["datasets"][name]["image_tokens"], "seed": crop_seed}
         expect = {"dataset": name, "code": self.code["features"], "preprocessing": how, **self.models}
         for kind in ("features", "proposals"):
             kept = kind == "features" or self.config["features"]["proposals"] != "none"
