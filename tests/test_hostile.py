@@ -477,6 +477,7 @@ def test_names_of_samples(examples, folder):
         assert any("names of files" in str(problem) for problem in problems) or safe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", EXAMPLES)
 def test_lists_of_pairs(examples, folder):
     lines = st.lists(names, min_size=1, max_size=4).map(lambda cells: "name,image,sound\n" + ",".join(cells))
@@ -489,6 +490,7 @@ def test_lists_of_pairs(examples, folder):
             assert (folder / question.name).resolve().is_relative_to(folder)
 
 
+@pytest.mark.slow
 def test_names_in_figures(folder):
     """Dollars are no formulas, and the figures' own formulas stay."""
     drawing.style()

@@ -15,6 +15,7 @@ from taco import suites
 from taco.cache.hdf5 import open_cache
 from taco.data import manifest
 
+pytestmark = pytest.mark.slow
 SUITE = "results/miniature"
 CLIPS = {"train": 1, "val": 1, "test": 1}
 BASE = {
