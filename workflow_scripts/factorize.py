@@ -21,7 +21,6 @@ def shard_of(snakemake):
     path = snakemake.input.manifest
     whole = manifest.read(path, ["sample_id", "clip_id", "frame", "classes"])
     text = Text(snakemake.input.text)
-    expect = {key: text.attributes[key] for key in ("clip_digest", "clap_digest", "fcclip_digest")}
     others = [file for gathered in snakemake.input.others for file in receipts.read(gathered).values()]
     return factorize.Shard(
         name=wildcards.dataset,
@@ -30,7 +29,7 @@ def shard_of(snakemake):
         features={factorize.OWN: [snakemake.input.own], factorize.SHUFFLED: others},
         text=text,
         seed=params.settings["seed"],
-        expect={"dataset": wildcards.dataset, **expect},
+        expect=factorize.expected(text, wildcards.dataset),
     )
 
 

@@ -193,7 +193,7 @@ class Checker:
                 features={factorize.OWN: [features[shards.index(shard)]], factorize.SHUFFLED: features},
                 text=text,
                 seed=self.config["seed"],
-                expect={"dataset": name},
+                expect=factorize.expected(text, name),
             )
             code = [self.code["factorize"], self.config["device"]]
             made = [factorize.Run(**run) for run in runs]

@@ -62,6 +62,11 @@ class Run:
     solver: Mapping[str, Any]
 
 
+def expected(text: Text, dataset: str) -> dict[str, Any]:
+    """Attributes that a dataset's feature files must have: they were made by the models of the text file."""
+    return {"dataset": dataset, **{name: text.attributes[name] for name in MODELS}}
+
+
 def anchors_of(text: Text, dataset: str, bank: str) -> Anchors:
     """The solver's anchors of a bank on a dataset."""
     labels = text.labels(dataset, bank)
@@ -192,7 +197,7 @@ class Shard:
 
     def _fingerprints(self, sound: str) -> list[str]:
         """Digests of the tokens in the feature files that a kind of sound is read from."""
-        paths = dict.fromkeys([*self.features[OWN], *self.features[sound]])
+        paths = dict.fromkeys(Path(path).resolve() for path in [*self.features[OWN], *self.features[sound]])
         with ExitStack() as stack:
             caches = [stack.enter_context(open_cache(path, "features", self.expect)) for path in paths]
             return [cache.fingerprint("image_tokens", "audio_tokens") for cache in caches]

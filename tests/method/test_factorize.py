@@ -1,6 +1,7 @@
 """Runs of a shard: they share tokens and starts, know what they depend on, and equal runs solved alone bit for bit."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +180,20 @@ def test_the_basis_follows_tokens_and_words_and_nothing_else_in_their_files(worl
     assert shard_of(world).basis(exchanged, (0,), "") != shuffled
     write_text(folder / "text.h5", {"s4/general": ["bell", "drum", "lute"], "s4/specific": ["gong"]})
     assert shard_of(world).basis(RUN, (0,), "") != before
+
+
+def test_the_basis_does_not_follow_how_a_path_is_spelled(world):
+    """A rule names files by text, a list of them by path, `taco verify` by another folder's."""
+    folder, exchanged = world[0], replace(RUN, sound="shuffled")
+    found = set()
+    for own, others in (
+        (f"{folder}/0.h5", Path),
+        (folder / "0.h5", str),
+        (folder / "../" / folder.name / "0.h5", str),
+    ):
+        features = {"own": [own], "shuffled": [others(folder / f"{number}.h5") for number in (0, 1)]}
+        found.add(replace(shard_of(world), features=features).basis(exchanged, (0,), ""))
+    assert len(found) == 1
 
 
 def test_a_file_is_right_when_it_is_whole_and_of_its_basis(world, tmp_path):
