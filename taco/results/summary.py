@@ -53,7 +53,7 @@ def page(
     told = "\n".join(f"- {name}: {value}" for name, value in made.items())
     parts = [
         f"# Results: {suite_title(suite)}",
-        "Written by `snakemake results_page` from a finished run; every number stands in the files named below.",
+        "Written by `snakemake results_page` from a finished run; every number stands in its `tables/` and `hearing.csv`.",
         told,
         lowered(verdicts.markdown()),
     ]
