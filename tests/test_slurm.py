@@ -61,7 +61,6 @@ def one_task(folder, shards):
     shutil.copytree(local, copy, symlinks=True)
     for name in ("features", "proposals", "factors", "scores", "tables", "logs"):
         shutil.rmtree(copy / RESULTS / name)
-    (copy / RESULTS / "provenance.json").unlink()
     return local, copy
 
 
