@@ -239,11 +239,15 @@ def test_the_fingerprint_changes_with_the_disk_and_only_then(config):
 
 
 def test_the_state_is_that_of_the_files_and_of_the_settings(config):
+    config["models"]["fcclip"] = {**config["models"]["clip"], "backend": "transformers"}
     before = doctor.state(config)
     assert json.loads(json.dumps(before)) == before
     accepted = copy.deepcopy(config)
     accepted["staging"]["accepted_terms"] = ["avsbench"]
     assert doctor.state(accepted) != before
+    other = copy.deepcopy(config)
+    other["models"]["fcclip"]["backend"] = "detectron2"
+    assert doctor.state(other) != before
     place_everything(config)
     assert doctor.state(config)["files"] != before["files"]
 
