@@ -224,17 +224,22 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         The folder cannot be written, or its disk is full.
     """
     path = Path(path)
-    partial = None
-    try:
-        with write_errors(path, FOLDER_REFUSES):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = partial_path(path)
+    with _beside(path) as partial:
         with write_errors(path, DISK_REFUSES):
             yield partial
         publish(partial, path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A private name in the folder of ``path``, which is made if need be; nothing of that name is left."""
+    with write_errors(path, FOLDER_REFUSES):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = partial_path(path)
+    try:
+        yield partial
     finally:
-        if partial is not None:
-            discard(partial)
+        discard(partial)
 
 
 @contextlib.contextmanager
@@ -250,20 +255,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         The folder cannot be written, or its disk is full.
     """
     path = Path(path)
-    partial = None
-    try:
+    with _beside(path) as partial:
         with write_errors(path, FOLDER_REFUSES):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = partial_path(path)
             partial.mkdir()
         with write_errors(path, DISK_REFUSES):
             yield partial
         with write_errors(path):
             _replace_folder(partial, path)
             _sync(path.parent)
-    finally:
-        if partial is not None:
-            discard(partial)
 
 
 def _replace_folder(new: Path, path: Path) -> None:

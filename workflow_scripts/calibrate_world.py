@@ -3,8 +3,7 @@
 import pandas as pd
 from job import run
 
-from taco import runtime
-from taco.results import hearing
+from taco.results import hearing, pages
 
 
 def main(snakemake):
@@ -15,12 +14,7 @@ def main(snakemake):
     )
     frame = hearing.calibration(found, target)
     page = hearing.calibration_page(frame, target, settings["suite"], settings["split"])
-    with runtime.atomic_write(outputs.csv) as path:
-        frame.to_csv(path, index=False, lineterminator="\n")
-    with runtime.atomic_write(outputs.md) as path:
-        path.write_text(page.markdown(), encoding="utf-8")
-    with runtime.atomic_write(outputs.tex) as path:
-        path.write_text(page.latex(), encoding="utf-8")
+    pages.write(page, frame.to_csv(index=False, lineterminator="\n"), outputs)
 
 
 if __name__ == "__main__":

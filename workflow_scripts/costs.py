@@ -2,9 +2,8 @@
 
 from job import run
 
-from taco import runtime
 from taco.cache import receipts
-from taco.results import costs, printing
+from taco.results import costs, pages, printing
 
 
 def contributed(paths, methods):
@@ -42,12 +41,7 @@ def main(snakemake):
         contributed(inputs.contributed, params.methods),
     )
     page = printing.costs_page(frame, params.suite)
-    with runtime.atomic_write(snakemake.output.csv) as path:
-        frame.to_csv(path, index=False, lineterminator="\n")
-    with runtime.atomic_write(snakemake.output.md) as path:
-        path.write_text(page.markdown(), encoding="utf-8")
-    with runtime.atomic_write(snakemake.output.tex) as path:
-        path.write_text(page.latex(), encoding="utf-8")
+    pages.write(page, frame.to_csv(index=False, lineterminator="\n"), snakemake.output)
 
 
 if __name__ == "__main__":

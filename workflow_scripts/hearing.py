@@ -3,10 +3,9 @@
 import pandas as pd
 from job import run
 
-from taco import runtime
 from taco.figures.drawing import save
 from taco.figures.hearing import figure
-from taco.results import hearing
+from taco.results import hearing, pages
 
 
 def main(snakemake):
@@ -15,12 +14,7 @@ def main(snakemake):
     frame = pd.concat([pd.read_csv(path) for path in snakemake.input], ignore_index=True)
     frame = frame.fillna({"variant": ""})
     page = hearing.page(frame, suite, split)
-    with runtime.atomic_write(outputs.csv) as path:
-        frame.to_csv(path, index=False, lineterminator="\n")
-    with runtime.atomic_write(outputs.md) as path:
-        path.write_text(page.markdown(), encoding="utf-8")
-    with runtime.atomic_write(outputs.tex) as path:
-        path.write_text(page.latex(), encoding="utf-8")
+    pages.write(page, frame.to_csv(index=False, lineterminator="\n"), outputs)
     save(figure(frame, settings["world"]["snr_db"], suite, split), [outputs.png, outputs.pdf])
 
 

@@ -3,18 +3,12 @@
 from job import run
 
 from taco import runtime
-from taco.results import pools, score_files, whole
+from taco.results import pages, pools, score_files, whole
 
 
 def write_table(outputs, table):
     """Write a table to the outputs of its name: the frame as CSV, the page as Markdown and LaTeX."""
-    wanted = {path.rsplit(".", 1)[1]: path for path in outputs if f"/{table.name}." in path}
-    with runtime.atomic_write(wanted["csv"]) as path:
-        path.write_text(table.csv(), encoding="utf-8")
-    with runtime.atomic_write(wanted["md"]) as path:
-        path.write_text(table.page.markdown(), encoding="utf-8")
-    with runtime.atomic_write(wanted["tex"]) as path:
-        path.write_text(table.page.latex(), encoding="utf-8")
+    pages.write(table.page, table.csv(), [path for path in outputs if f"/{table.name}." in path])
 
 
 def main(snakemake):

@@ -5,11 +5,14 @@ Cells are short strings in one notation for both: ``**…**`` is bold, everythin
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 from tabulate import tabulate
+
+from taco.runtime import atomic_write
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -171,6 +174,15 @@ class Page:
             lines += ["", r"  \raggedright\footnotesize"]
             lines += [f"  {latex_text(note)}\\par" for note in notes]
         return [*lines, r"\end{table}"]
+
+
+def write(page: Page, csv: str, paths: Iterable[str | Path]) -> None:
+    """Write a table's numbers and its page to the paths that end in .csv, .md and .tex; others are passed over."""
+    texts = {".csv": csv, ".md": page.markdown(), ".tex": page.latex()}
+    for path in map(Path, paths):
+        if path.suffix in texts:
+            with atomic_write(path) as partial:
+                partial.write_text(texts[path.suffix], encoding="utf-8")
 
 
 def latex_text(text: str) -> str:

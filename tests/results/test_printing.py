@@ -161,3 +161,11 @@ def test_intervals_have_a_latex_form(compared):
     assert text.isascii()
     assert [row[0] for row in tabular_of(text)] == ["Dataset", "S4", "ADE SP", "S4"]
     assert "95 \\% interval" in text
+
+
+def test_a_table_is_written_to_the_paths_of_its_forms(tmp_path):
+    page = pages.Page("t", "A table", "test suite", [pages.Grid([("", "F")], [["1"]], left=0)], [])
+    pages.write(page, "f\n1\n", [tmp_path / name for name in ("t.csv", "t.md", "t.tex", "t.png")])
+    assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "t.md", "t.tex"}
+    assert (tmp_path / "t.csv").read_text() == "f\n1\n" and (tmp_path / "t.md").read_text() == page.markdown()
+    assert (tmp_path / "t.tex").read_text() == page.latex()
