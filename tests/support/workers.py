@@ -4,9 +4,10 @@ A job's script is run by the interpreter that runs Snakemake. `command` names a 
 below for a fork; so a job costs its own work alone, and the server knows when each begins, writes and ends. Nothing of
 the product is changed. In a project's folder lie
 
-* ``kills.json``: script → a list of moments, each for one attempt: ``["after", SECONDS]`` or ``["write", SECONDS]``, so
-  long after a file of the job has been seen half written;
-* ``jobs.log``: a line ``script pid end seconds`` for each job that has ended, and ``script pid start 0``.
+* ``kills.json``: script → a list of moments, each for one attempt: ``["work", SECONDS]``, when the job has used so much
+  processor time, at the latest when all its work is done; ``["write", SECONDS]``, so long after a file of it has been seen half written; ``["halt", SECONDS]``,
+  as ``work``, but halted instead of killed;
+* ``jobs.log``: a line ``script pid event seconds`` for each start, halt and end (or kill), with the processor time used.
 """
 
 import contextlib
@@ -20,7 +21,10 @@ import subprocess
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
+
+import psutil
 
 LIBRARIES = (
     *(
@@ -130,15 +134,15 @@ def watch(folder, script, streams):
     """Run a job, kill it at its moment, and return its exit status."""
     name = re.search(r"(\w+)\.py$", script)[1]
     moment = next_moment(folder, name)
-    started, pid = time.monotonic(), os.fork()
+    pid = os.fork()
     if not pid:
-        work(folder, script, streams)
+        work(folder, script, streams, last=moment is not None and moment[0] == "work")
     note(folder, name, pid, "start", 0)
-    if moment:
-        kill(pid, folder, *moment)
-    _, status = os.waitpid(pid, 0)
+    if moment and disturb(pid, folder, *moment):
+        note(folder, name, pid, "halted", processor_time(pid))
+    _, status, usage = os.wait4(pid, 0)
     killed = os.WIFSIGNALED(status)
-    note(folder, name, pid, "killed" if killed else "end", time.monotonic() - started)
+    note(folder, name, pid, "killed" if killed else "end", usage.ru_utime + usage.ru_stime)
     return 137 if killed else os.WEXITSTATUS(status)
 
 
@@ -158,18 +162,26 @@ def note(folder, *words):
         file.write(" ".join(map(str, words)) + "\n")
 
 
-def kill(pid, folder, when, seconds):
-    """Kill a job so long after its start, or after it has begun to write; not at all once it has ended."""
-    if when == "write":
+def disturb(pid, folder, how, seconds):
+    """Kill or halt a job at its moment; return whether it is halted. Nothing happens to one that has ended."""
+    clock = partial(processor_time, pid)
+    if how == "write":
         while not halted_while_writing(pid, folder):
             if ended(pid):
-                return
+                return False
         os.kill(pid, signal.SIGCONT)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not ended(pid):
+        seconds, clock = time.monotonic() + seconds, time.monotonic
+    while clock() < seconds and not ended(pid):
         time.sleep(0.001)
     if not ended(pid):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSTOP if how == "halt" else signal.SIGKILL)
+        return how == "halt"
+    return False
+
+
+def processor_time(pid):
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def ended(pid):
@@ -196,8 +208,8 @@ def unfinished(pid, folder):
     return found
 
 
-def work(folder, script, streams):
-    """Be the job."""
+def work(folder, script, streams, last):
+    """Be the job; killed at the ``last`` instant, if not before."""
     code = 1
     try:
         for number, stream in enumerate(streams):
@@ -213,6 +225,8 @@ def work(folder, script, streams):
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush(), sys.stderr.flush()
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
         os._exit(code)
 
 
