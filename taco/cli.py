@@ -1,12 +1,11 @@
 """Command line: segment, explain; beside the workflow doctor, score, export, bench. Tables come from Snakemake."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from taco.commands import method, own, plan, results
+from taco.commands import bench, method, own, plan, results
 from taco.commands.errors import Group
 
 app = typer.Typer(no_args_is_help=True, cls=Group, pretty_exceptions_enable=False)
@@ -44,6 +43,7 @@ app.add_typer(method.app, name="method")
 app.command()(results.explain_number)
 app.command()(results.verify)
 app.command()(plan.plan)
+app.command()(bench.bench)
 
 
 @app.command()
@@ -127,67 +127,6 @@ def export(
     ]
     count = predictions.export(paths, output, method=method, variant=variant, word_bank=bank, seed=seed)
     typer.echo(f"{count} predictions in {output}")
-
-
-@app.command()
-def bench(
-    what: Annotated[
-        str,
-        typer.Argument(
-            help="conmf: the solver against plain autograd versions. caches: size and speed of the ways to keep "
-            "proposals. pipeline: every stage of a suite."
-        ),
-    ] = "conmf",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    size: Annotated[list[str] | None, typer.Option(help="conmf: miniature, paper [both].")] = None,
-    batch: Annotated[
-        list[int] | None, typer.Option(help="conmf: samples solved together [1, 8, 32, 128].")
-    ] = None,
-    baselines: Annotated[
-        bool, typer.Option(help="conmf: time the plain and the expanded version too.")
-    ] = True,
-    tokens: Annotated[
-        Path | None,
-        typer.Option(help="conmf: a suite's results, on whose features fast ways are compared too."),
-    ] = None,
-    suite: Annotated[str, typer.Option(help="pipeline: miniature or paper.")] = "miniature",
-    samples: Annotated[int | None, typer.Option(help="caches, pipeline: how many.")] = None,
-    threads: Annotated[int, typer.Option(help="pipeline: of the job.")] = 1,
-    folder: Annotated[Path | None, typer.Option(help="caches: where to write meanwhile.")] = None,
-    output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
-) -> None:
-    """Measure speed; prints ratios against a baseline of the same run."""
-    if what not in ("conmf", "caches", "pipeline"):
-        raise typer.BadParameter(f"expected conmf, caches or pipeline, found {what}")
-    from taco.bench import measure
-
-    if what == "conmf":
-        from taco.bench import conmf
-
-        sizes, batches = tuple(size or ("miniature", "paper")), tuple(batch or (1, 8, 32, 128))
-        options = {"sizes": sizes, "batches": batches, "baselines": baselines, "tokens": tokens}
-        work, tables = partial(conmf.conmf, device=device, **options), conmf.tables
-    elif what == "caches":
-        from taco.bench import caches
-
-        device, tables = "cpu", caches.tables
-        work = partial(caches.caches, samples=samples or 16, folder=folder)
-    else:
-        from taco import runtime, suites
-        from taco.bench import pipeline
-        from taco.staging import space
-
-        overlays = {"miniature": [], "paper": [suites.ROOT / "config/paper.yaml"]}
-        if suite not in overlays:
-            raise typer.BadParameter(f"expected {' or '.join(overlays)}, found {suite}")
-        chosen = runtime.setup(device, threads)
-        config = suites.read(overlays[suite])
-        counts = {name: space.sample_count(config, name) for name in suites.used_datasets(config)}
-        frames = {name: count for name, count in counts.items() if count is not None}
-        options = {"samples": samples, "threads": threads, "frames": frames}
-        work = partial(pipeline.pipeline, config, device=chosen, **options)
-        device, tables = chosen, pipeline.tables
-    measure.report(work, tables, device=device, output=output)
 
 
 if __name__ == "__main__":
