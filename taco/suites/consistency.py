@@ -78,6 +78,7 @@ def problems(config: Config, solved: Solved) -> list[str]:
     """
     checks = (
         _templates(config),
+        _precision(config),
         _sounds(config),
         _clips(config, solved),
         _solving(config, solved),
@@ -120,6 +121,16 @@ def _templates(config: Config) -> Iterator[str]:
                 f"prompts.{kind}: expected {{label}} and no other braces (write {{{{ and }}}} for braces of the text), "
                 f"found {template!r}"
             )
+
+
+def _precision(config: Config) -> Iterator[str]:
+    """A precision that a backend does not have."""
+    spec = config["models"]["fcclip"]
+    if spec["backend"] == "detectron2" and spec["precision"] != "float32":
+        yield (
+            f"models.fcclip.precision: expected float32 with the backend detectron2, found {spec['precision']}; "
+            "the backend transformers knows the others"
+        )
 
 
 def _sounds(config: Config) -> Iterator[str]:

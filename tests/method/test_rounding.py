@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models import configuration, shipped
+from models import configuration, random_fcclip, random_tower, shipped
 from tf32 import TensorCore
 
 from taco.method import rounding
@@ -25,15 +25,18 @@ def given(models):
     prompts = models.clip.encode_text(
         [f"A photo of a {n}" for n in ("bell", "drum", "bird", "car", "dog", "harp")]
     )
-    constants = models.fcclip.constants()
-    ensemble = {
+    return images, models.clip, models.fcclip, prompts[None], ensemble_of(models.clip, models.fcclip)
+
+
+def ensemble_of(tower, head):
+    constants = head.constants()
+    return {
         "void": constants["void_embedding"],
-        "clip_scale": models.clip.logit_scale,
+        "clip_scale": tower.logit_scale,
         "fcclip_scale": float(constants["fcclip_logit_scale"]),
         "alpha": 0.0,
         "beta": 1.0,
     }
-    return images, models.clip, models.fcclip, prompts[None], ensemble
 
 
 def test_overlap_is_the_iou_of_maps_cut_at_half():
@@ -60,6 +63,25 @@ def test_tf32_keeps_the_maps(given):
         found = rounding.final_maps(*given)
     assert core.products > 100
     assert rounding.LEAST_IOU <= rounding.overlap(found, plain).mean < 1
+
+
+@pytest.mark.slow
+def test_tf32_keeps_the_maps_of_models_of_full_size():
+    """As config/paper.yaml says; random weights."""
+    config = configuration("paper")
+    assert config["models"]["clip"]["precision"] == config["models"]["fcclip"]["precision"] == "tf32"
+    tower = random_tower(config)
+    head = random_fcclip(config, tower)
+    g = torch.Generator().manual_seed(0)
+    coarse = 255 * torch.rand(1, 3, 24, 24, generator=g)
+    image = torch.nn.functional.interpolate(coarse, (764, 764), mode="bicubic").clamp(0, 255)
+    words = torch.randn(1, PROMPTS, tower.model.text_projection.shape[-1], generator=g)
+    given = image, tower, head, words, ensemble_of(tower, head)
+    plain = rounding.final_maps(*given)
+    with TensorCore() as core:
+        found = rounding.final_maps(*given)
+    assert core.products > 100
+    assert rounding.overlap(found, plain).mean > 0.999
 
 
 def test_float16_in_the_trunk_keeps_the_maps(given, models):

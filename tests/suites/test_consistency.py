@@ -231,3 +231,10 @@ def test_each_problem_comes_once():
         {name: suites.solved_runs(config({"solver": {"n_components": 65}}), name) for name in ("s4",)},
     )
     assert len(found) == len(set(found)) == 1
+
+
+def test_the_official_decoder_computes_in_float32():
+    overlay = {"models": {"fcclip": {"backend": "detectron2"}}}
+    assert "models.fcclip.precision: expected float32" in problems(overlay, "paper.yaml")
+    overlay["models"]["fcclip"]["precision"] = "float32"
+    suites.check(config(overlay, "paper.yaml"))

@@ -54,14 +54,16 @@ def shipped(config: dict) -> features.Models:
 
 def random_paper_models(config: dict, folder: Path) -> features.Models:
     """CLIP, CLAP and FC-CLIP as the paper suite configures them, with random weights; about 3 GiB."""
+    tower = random_tower(config)
+    return features.Models(tower, random_clap(config, folder), random_fcclip(config, tower))
+
+
+def random_tower(config: dict) -> clip.FrozenCLIP:
+    """CLIP at the paper's size, with random weights."""
     torch.manual_seed(0)
     spec = config["models"]["clip"]
-    tower = clip.FrozenCLIP(
-        shake(clip.build(spec["architecture"])),
-        clip.load_tokenizer(spec["architecture"], None),
-        spec["image_size"],
-    )
-    return features.Models(tower, random_clap(config, folder), random_fcclip(config, tower))
+    model = shake(clip.build(spec["architecture"]))
+    return clip.FrozenCLIP(model, clip.load_tokenizer(spec["architecture"], None), spec["image_size"])
 
 
 def random_clap(config: dict, folder: Path) -> clap.FrozenCLAP:
