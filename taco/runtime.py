@@ -369,7 +369,8 @@ def require_bounded(value: Any) -> None:
 def digest(value: Any) -> str:
     """SHA-256 (hex) of a JSON-like value; the order of a mapping's keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # JSON may hold halves of signs (lone surrogates), which UTF-8 has no bytes for.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def file_digest(path: str | Path) -> str:

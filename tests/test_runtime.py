@@ -220,6 +220,11 @@ def test_the_order_of_keys_does_not_change_a_digest():
     assert runtime.digest([1, 2]) != runtime.digest([2, 1])
 
 
+def test_whatever_json_may_hold_has_a_digest():
+    values = ["é", "\ud800", "\udfff", "?", {"\ud800": None}, float("nan"), 10**400]
+    assert len({runtime.digest(json.loads(json.dumps(value))) for value in values}) == len(values)
+
+
 # ---------------------------------------------------------------- digest of code
 
 
