@@ -69,9 +69,15 @@ def _several_sources(source: Source) -> pd.DataFrame:
 
 
 def _silent_objects(source: Source) -> pd.Series:
-    """Number of annotated classes beside the prompted one, for each image (ADE SP)."""
-    paths = source.manifest.loc[source.table.index, "mask"]
-    return paths.map(other_objects)
+    """Number of annotated classes beside the prompted one, for each image (ADE SP); the masks of another reader hold none."""
+    frame = source.manifest.loc[source.table.index]
+    return (
+        frame["mask"]
+        .where(frame["class_id"] >= 0)
+        .map(other_objects, na_action="ignore")
+        .fillna(0)
+        .astype(int)
+    )
 
 
 def _bank_note(source: Source) -> str:

@@ -130,6 +130,17 @@ def test_a_row_without_a_sample_says_so(evidence):
     assert "no sample fits this rule" in drawing.texts(figure)
 
 
+@pytest.mark.parametrize("name", ["overview", "figure4"])
+def test_masks_of_ones_own_reader_are_not_taken_for_ade20ks(name, evidence, tmp_path):
+    with ExitStack() as stack:
+        source, _ = make_source(stack, tmp_path, "ade_sp")
+        for path in source.manifest["mask"]:
+            Image.new("L", (8, 8), 200).save(path)
+        source.manifest["class_id"] = -1
+        own = dataclasses.replace(evidence, sources={**evidence.sources, "ade_sp": source})
+        assert "no sample fits this rule" in drawing.texts(exhibits.FIGURES[name](own))
+
+
 def test_a_run_of_few_samples_still_has_every_figure(evidence, tmp_path):
     with ExitStack() as stack:
         sources, rows = {}, []
