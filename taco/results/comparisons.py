@@ -22,23 +22,21 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """A comparison, and the tasks that must hold it (elsewhere it is made where both sides exist)."""
+    """A comparison, made on each task that has both sides; tables say which runs may not be missing."""
 
     a: Side
     b: Side
-    required: tuple = ()
 
 
-_BINARY = tuple(name for name, task in TASKS.items() if task.kind != "semantic")
 PAIRS = (
-    Pair(Side("TACO"), Side("TACO", "shuffled audio"), _BINARY),
-    Pair(Side("U only"), Side("U only", "shuffled audio"), _BINARY),
-    Pair(Side("TACO"), Side("U only"), _BINARY),
-    Pair(Side("TACO"), Side("A-FC-CLIP", "list", "specific"), tuple(TASKS)),
+    Pair(Side("TACO"), Side("TACO", "shuffled audio")),
+    Pair(Side("U only"), Side("U only", "shuffled audio")),
+    Pair(Side("TACO"), Side("U only")),
+    Pair(Side("TACO"), Side("A-FC-CLIP", "list", "specific")),
     Pair(Side("A-FC-CLIP", "list", "specific"), Side("A⁺-FC-CLIP", "list", "specific")),
-    Pair(Side("TACO"), Side("TACO", "no-min"), ("ade_sp",)),
-    Pair(Side("TACO"), Side("TACO", "w/o component"), ("ade_sp",)),
-    Pair(Side("TACO"), Side("TACO", "w/o penalty"), ("ade_sp",)),
+    Pair(Side("TACO"), Side("TACO", "no-min")),
+    Pair(Side("TACO"), Side("TACO", "w/o component")),
+    Pair(Side("TACO"), Side("TACO", "w/o penalty")),
     Pair(Side("TACO", BY_PROPOSAL), Side("TACO")),
     Pair(Side("A-FC-CLIP", BY_PROPOSAL, "specific"), Side("A-FC-CLIP", "list", "specific")),
     Pair(Side("TACO", BY_PROPOSAL), Side("A-FC-CLIP", BY_PROPOSAL, "specific")),
@@ -60,7 +58,7 @@ def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
     Raises
     ------
     AggregateError
-        when a task lacks a side of a pair that it must hold.
+        where no task has both sides of any.
     """
     records = []
     for task in (name for name in TASKS if name in set(rows["task"])):
@@ -68,12 +66,7 @@ def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
         scores = {}
         for pair in (*pairs, *_contributed(cells)):
             keys = [(s.method, s.variant, s.word_bank or TASKS[task].word_bank) for s in (pair.a, pair.b)]
-            missing = [key for key in keys if key not in cells]
-            if missing and task in pair.required:
-                raise AggregateError(
-                    f"{task}: no rows of {missing[0]}, which a comparison needs: score it, or drop the pair"
-                )
-            if missing:
+            if any(key not in cells for key in keys):
                 continue
             for key in keys:
                 if key not in scores:
