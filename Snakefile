@@ -29,6 +29,7 @@ include: "rules/hearing.smk"
 rule all:
     default_target: True
     input:
+        filled,
         expand("results/{suite}/doctor_again.json", suite=config["suite"]),
         expand(
             "results/{suite}/tables/{table}.{ext}",

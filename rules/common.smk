@@ -19,16 +19,23 @@ from taco.cache import receipts
 
 try:
     suites.prepare(config)
-    # Other targets than the whole may well do without runs that tables show.
-    if (
-        workflow.dag_settings
-        and not workflow.dag_settings.target_jobs
-        and set(workflow.dag_settings.targets) <= {"all"}
-    ):
-        suites.check_shown(config)
     runtime.check_writable(f"results/{config['suite']}")
 except (suites.ConfigError, runtime.OutputError) as error:
     raise WorkflowError(str(error)) from None
+
+
+def filled(wildcards):
+    """No file: the plan of the whole workflow stops where runs would leave a table or figure without what it shows.
+
+    While rules are read, Snakemake does not say what is wanted, and other targets may well do without such runs. An
+    error of an input function would be printed with a traceback.
+    """
+    try:
+        suites.check_shown(config)
+    except suites.ConfigError as error:
+        sys.exit(f"WorkflowError:\n{error}")
+    return []
+
 
 BANKS = {name: suites.bank(config, name) for name in config["banks"]}
 TABLES = [*config["tables"]["which"], "intervals", "extended", "negatives"]

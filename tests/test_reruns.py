@@ -4,20 +4,15 @@ import ast
 import copy
 import functools
 import importlib.util
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
 
+import plans
 import pytest
 import yaml
-from snakemake.api import SnakemakeApi
-from snakemake.settings.types import (
-    ConfigSettings,
-    DAGSettings,
-    OutputSettings,
-    Quietness,
-    ResourceSettings,
-)
+from workflow import OVERLAY, make_project, snakemake
 
 from taco import runtime, suites
 from taco.runtime import code_digest
@@ -343,75 +338,12 @@ def plan(tmp_path_factory):
     (folder / "thresholds.csv").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        once_each(patch)
+        plans.once_each(patch)
 
-        def jobs(overlay, targets=TARGETS | ON_VALIDATION):
-            config = suites.overlay(copy.deepcopy(BASE), overlay)
-            with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-                made = api.workflow(
-                    resource_settings=ResourceSettings(cores=2),
-                    config_settings=ConfigSettings(config=config),
-                    snakefile=ROOT / "Snakefile",
-                    workdir=folder,
-                )
-                made.dag(DAGSettings(targets=set(targets)))
-                workflow = made._workflow
-                workflow._prepare_dag(
-                    forceall=False, ignore_incomplete=True, lock_warn_only=True, nolock=True
-                )
-                workflow._build_dag()
-                return {str(file): job_of(job, workflow) for job in workflow.dag.jobs for file in job.output}
+        def jobs(overlay, targets=TARGETS | ON_VALIDATION, on=BASE):
+            return plans.plan(folder, suites.overlay(copy.deepcopy(on), overlay), targets)
 
         yield jobs
-
-
-def once_each(patch):
-    """Parse each rule file and each YAML once, and let a script's name stand for its code's digest."""
-    import snakemake.common.configfile
-    import snakemake.workflow
-
-    parse, parsed = snakemake.workflow.parse, {}
-
-    def parse_once(path, workflow, linemap, rulecount=0):
-        name = path.get_path_or_uri(secret_free=True)
-        if name not in parsed:
-            parsed[name] = (*parse(path, workflow, linemap, rulecount=rulecount), dict(linemap))
-        linemap.update(parsed[name][2])
-        return parsed[name][:2]
-
-    def once(function):
-        remembered = functools.cache(function)
-        return lambda argument: copy.deepcopy(remembered(argument))
-
-    patch.setattr(snakemake.workflow, "parse", parse_once)
-    files = snakemake.common.configfile
-    patch.setattr(files, "load_configfile", once(files.load_configfile))
-    patch.setattr(yaml, "safe_load", once(yaml.safe_load))
-    patch.setattr(runtime, "code_digest", lambda script, root: Path(script).stem)
-
-
-def job_of(job, workflow):
-    """A job's name, what Snakemake compares of it, and the inputs whose change runs it again."""
-    where = [job.wildcards.get(key) for key in ("dataset", "task", "source")]
-    sweep = job.wildcards.get("sweep")
-    name = "/".join([f"{sweep}_scores" if sweep else job.rule.name, *filter(None, where)])
-    kept = workflow.persistence
-    return (
-        name,
-        (kept._params(job), kept._input(job)),
-        [str(file) for file in job.input if not file.is_ancient],
-    )
-
-
-def again(before, after):
-    """Names of the jobs that run in a folder in which the plan before has been carried out."""
-    due = {file for file, job in after.items() if file not in before or job[1] != before[file][1]}
-    due |= {file for file, job in after.items() if job in [after[other] for other in due]}
-    while more := {
-        file for file, (_, _, inputs) in after.items() if file not in due and due.intersection(inputs)
-    }:
-        due |= more
-    return {after[file][0] for file in due}
 
 
 @pytest.fixture(scope="module")
@@ -446,7 +378,7 @@ def test_a_key_repeats_exactly_what_depends_on_it(path, plan, base):
         before, after = base, plan(overlay_of(path, value))
     names = {job[0] for job in after.values()}
     expected = names if stages is None else closure(stages) & names
-    found = again(before, after)
+    found = plans.again(before, after)
     assert found - expected == set(), "needless"
     assert expected - found == set(), "stale"
 
@@ -456,7 +388,7 @@ def test_the_order_of_keys_repeats_nothing(plan, base):
         key: dict(reversed(part.items())) if isinstance(part, dict) else part
         for key, part in reversed(yaml.safe_load(suites.DEFAULTS.read_text(encoding="utf-8")).items())
     }
-    assert again(base, plan(suites.overlay(turned, BASE))) == set()
+    assert plans.again(base, plan(suites.overlay(turned, BASE))) == set()
 
 
 @pytest.mark.parametrize(
@@ -475,6 +407,48 @@ def test_files_that_keys_name_are_inputs(file, stages, plan):
         "tables": {"reported": "reported.yaml"},
     }
     assert {job[0].partition("/")[0] for job in plan(files).values() if file in job[1][1]} >= stages
+
+
+# ---------------------------------------------------------------- the same by Snakemake's own dry runs
+
+# Of every stage from the world to the gallery, of one dataset, one variant, one method; and of none.
+CONFIRMED = [
+    "seed", "world.snr_db", "prompts.audio", "features.audio_crop", "datasets.s4.shards", "datasets.ade.solver.beta_penalty",
+    "variants.no-min.label", "methods.saliency.options.sigma", "decoding.alpha", "tables.f_aggregation", "figures.rows",
+    "gallery.samples", "segment.fps",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small suite whose default target has run to its end."""
+    folder = make_project(tmp_path_factory.mktemp("finished") / "project")
+    snakemake(folder)
+    return folder
+
+
+def dry_run(folder, *configfiles):
+    """Names of the jobs, as of `plans.plan`, that a dry run of the default target would run."""
+    _, output = snakemake(folder, "--dry-run", "--configfile", *configfiles, overlay=False)
+    if "Nothing to be done" in output:
+        return set()
+    names = set()
+    for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?: .*\n)+)", output, re.MULTILINE):
+        found = re.search(r"^ +wildcards: (.*)$", block, re.MULTILINE)
+        where = dict(pair.split("=", 1) for pair in found[1].split(", ")) if found else {}
+        names.add(plans.name_of(rule, where))
+    assert names, output[-3000:]
+    return names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CONFIRMED)
+def test_a_dry_run_plans_what_is_planned_here(path, plan, finished):
+    base, change = yaml.safe_load(OVERLAY), overlay_of(path, MUTATIONS[path][0])
+    (finished / "change.yaml").write_text(yaml.safe_dump(change))
+    before, after = (plan(one, {"all"}, base) for one in ({}, change))
+    assert before != after
+    assert dry_run(finished, "small.yaml", "change.yaml") - {"all"} == plans.again(before, after) - {"all"}
 
 
 # ---------------------------------------------------------------- every module

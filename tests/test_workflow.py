@@ -349,6 +349,15 @@ def test_a_misspelt_key_stops_at_once_with_its_path(tmp_path):
     assert "Traceback" not in output
 
 
+def test_a_table_that_nothing_would_fill_stops_the_whole_workflow_and_no_other_target(tmp_path):
+    folder = make_project(tmp_path / "project")
+    unfilled = ["--dry-run", "--config", 'tasks={"ade_sp": {"variants": []}}']
+    code, output = snakemake(folder, *unfilled, check=False)
+    assert code != 0
+    assert "tasks.ade_sp: table3 shows no-min" in output and "Traceback" not in output
+    assert "rule factorize" in snakemake(folder, str(RESULTS / "factors/ade/0.json"), *unfilled)[1]
+
+
 def test_bad_files_are_listed_together_before_features_are_computed(finished, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(finished, folder, symlinks=True)
