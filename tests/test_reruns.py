@@ -137,6 +137,7 @@ def mutations():
         ("suite", "other", None),
         ("device", "cpu", ON_DEVICE),
         ("threads", 1, set()),
+        ("memory.rows", 7, set()),
         (
             "seed",
             1,

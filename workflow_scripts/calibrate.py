@@ -11,7 +11,9 @@ from taco.results import calibration, score_files
 
 def main(snakemake):
     outputs = snakemake.output
-    found, curves = calibration.table(score_files.load_rows(snakemake.params.rows))
+    found, curves = calibration.table(
+        score_files.load_rows(snakemake.params.rows, snakemake.config["memory"]["rows"])
+    )
     for frame, name in ((found, outputs.csv), (curves, outputs.gate)):
         with runtime.atomic_write(name) as path:
             frame.to_csv(path, index=False, lineterminator="\n")

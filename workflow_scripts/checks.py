@@ -164,7 +164,7 @@ def all_checks(params, inputs, device):
     yield from verify.anchor_checks("words", bank.clip, bank.clap)
     with torch.inference_mode():
         yield from dataset_checks(params, inputs, text)
-    rows = score_files.load_rows(params.rows)
+    rows = score_files.load_rows(params.rows, snakemake.config["memory"]["rows"])
     for task, part in rows.groupby("task", sort=False):
         n_labels = len(text.labels(part["dataset"].iloc[0], CLASSES).names)
         heard = verify.heard_classes(part, n_labels)

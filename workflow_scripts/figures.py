@@ -43,7 +43,7 @@ def traces(paths, banks, rows):
 
 def main(snakemake):
     inputs, params = snakemake.input, snakemake.params
-    rows = score_files.load_rows(params.rows)
+    rows = score_files.load_rows(params.rows, snakemake.config["memory"]["rows"])
     with ExitStack() as stack:
         evidence = exhibits.Evidence(
             suite=params.settings["suite"],

@@ -15,7 +15,7 @@ log = logging.getLogger("taco")
 
 def main(snakemake):
     inputs, settings = snakemake.input, snakemake.params.settings
-    rows = score_files.load_rows(snakemake.params.rows)
+    rows = score_files.load_rows(snakemake.params.rows, snakemake.config["memory"]["rows"])
     with ExitStack() as stack:
         sources = open_sources(
             stack,

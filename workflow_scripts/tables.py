@@ -12,7 +12,7 @@ def write_table(outputs, table):
 
 
 def main(snakemake):
-    rows = score_files.load_rows(snakemake.params.rows)
+    rows = score_files.load_rows(snakemake.params.rows, snakemake.config["memory"]["rows"])
     found = whole.Tables(snakemake.params.settings, rows, pools.load(snakemake.params.pools))
     for table in found.all():
         write_table(snakemake.output, table)

@@ -254,6 +254,7 @@ class Checker:
                     yield f"{path}: expected a record of what made it, found none: scored by an older version"
                 elif odd := _other(wanted, found, ("code", "settings", "samples", "caches")):
                     yield f"{path}: made from other {', '.join(odd)} than there are now"
+                score_files.check(path)
                 rows = score_files.load_rows([path])
                 if set(rows["sample_id"]) != set(frame["sample_id"]):
                     yield f"{path}: expected scores of the shard's {len(frame)} samples, found others"
@@ -296,7 +297,8 @@ class Checker:
         """Tables, made again from the rows."""
         config = self.config
         try:
-            rows = score_files.load_rows(suites.score_files(config, "rows.parquet"))
+            paths = suites.score_files(config, "rows.parquet")
+            rows = score_files.load_rows(paths, config["memory"]["rows"])
             found = whole.Tables(config, rows, pools.load(suites.score_files(config, "pools.parquet")))
             yield from self._text_file(self.folder / "thresholds.csv", whole.csv(found.thresholds()))
             for table in found.all():

@@ -65,7 +65,7 @@ def explain(config: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
     dataset = config["tasks"][task]["dataset"]
     paths = score_paths(config, task, "rows.parquet")
     pooled = pools.load(score_paths(config, task, "pools.parquet"))
-    scored = whole.Tables(config, score_files.load_rows(paths), pooled).rows
+    scored = whole.Tables(config, score_files.load_rows(paths, config["memory"]["rows"]), pooled).rows
     cell, others = _choose(scored[list(CELL)].drop_duplicates(), wanted, task, config)
     rows = scored[(scored[list(CELL)] == pd.Series({name: cell[name] for name in CELL})).all(axis=1)]
     number = Number(config, cell, rows, pooled)
@@ -265,19 +265,18 @@ class Number:
 
     def _at(self, group: pd.DataFrame, threshold: float) -> pd.DataFrame:
         """Scores of one seed's samples at a threshold; NaN: each one's own best."""
-        counts = {name: aggregate.stack(group[name]) for name in ("tp", "fp", "f_tp", "f_pp")}
-        some = group["positives"].to_numpy() > 0
+        empty = (group["positives"] == 0).to_numpy()
         if self.cell["metric"] in ("F", extended.F_BY_IMAGE):
-            levels, curves = metrics.F_THRESHOLDS, np.full(counts["f_tp"].shape, np.nan)
-            curves[some] = metrics.f_curves(
-                group["positives"][some], counts["f_tp"][some], counts["f_pp"][some]
-            )
+            levels = metrics.F_THRESHOLDS
+            curves = (metrics.f_curves(*part) for part in aggregate.f_counts(group))
         else:
             levels = metrics.THRESHOLDS
-            curves = metrics.mask_iou(group["pixels"], group["positives"], counts["tp"], counts["fp"])
-            if self.conventions.empty_truth == "skip" and self.cell["table"] != EXTENDED:
-                curves[~some] = np.nan
-        best = curves.max(axis=1) if np.isnan(threshold) else curves[:, np.abs(levels - threshold).argmin()]
+            curves = (metrics.mask_iou(*part) for part in aggregate.threshold_counts(group))
+            empty &= self.conventions.empty_truth == "skip" and self.cell["table"] != EXTENDED
+        level = None if np.isnan(threshold) else np.abs(levels - threshold).argmin()
+        with np.errstate(invalid="ignore"):  # 0 / 0 of an image without truth, which has no F
+            best = np.concatenate([c.max(axis=1) if level is None else c[:, level] for c in curves])
+        best[empty] = np.nan
         return pd.DataFrame({"clip_id": group["clip_id"].to_numpy(), "score": best}, group["sample_id"])
 
     def classes(self) -> list[dict[str, Any]]:

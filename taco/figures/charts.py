@@ -195,8 +195,7 @@ def thresholds(rows: pd.DataFrame, suite: str) -> Figure:
 
 def _curve(rows: pd.DataFrame) -> np.ndarray:
     """Mean mask-IoU over images at each threshold [19]."""
-    counts = (np.stack(rows[name].to_numpy()) for name in ("tp", "fp"))
-    return metrics.mask_iou(rows["pixels"], rows["positives"].to_numpy(), *counts).mean(axis=0)
+    return metrics.mean_curve(metrics.mask_iou(*part) for part in aggregate.threshold_counts(rows))
 
 
 # ---------------------------------------------------------------------------------------- confidence

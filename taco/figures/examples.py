@@ -120,8 +120,7 @@ def image_scores(rows: pd.DataFrame) -> tuple[pd.Series, float]:
     scores = aggregate.image_scores(rows)["score"]
     if TASKS[rows["task"].iloc[0]].kind == "semantic":
         return scores, np.nan
-    counts = [np.stack(rows[name].to_numpy()) for name in ("tp", "fp")]
-    _, best = metrics.best_mask_iou(rows["pixels"], rows["positives"].to_numpy(), *counts)
+    _, best = metrics.best_mask_iou(aggregate.threshold_counts(rows))
     return scores, float(metrics.THRESHOLDS[best])
 
 

@@ -64,6 +64,7 @@ from .binary import (
     binary_row,
     f_curves,
     mask_iou,
+    mean_curve,
 )
 from .pooled import ScorePool, from_ordered, ordered
 from .rows import (
@@ -108,6 +109,7 @@ __all__ = [
     "from_ordered",
     "image_miou",
     "mask_iou",
+    "mean_curve",
     "min_max",
     "ordered",
     "semantic_row",

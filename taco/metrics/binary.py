@@ -95,13 +95,33 @@ EMPTY_TRUTHS = ("background", "skip")
 F_AGGREGATIONS = ("set", "image")
 
 
-def best_mask_iou(pixels, positives, tp, fp, empty_truth="background"):
+def mean_curve(portions):
+    """Mean over images of curves [S, L] that come in portions: as of all at once, bit for bit.
+
+    Returns
+    -------
+    float64 [L]; None where no portion holds an image
+
+    Examples
+    --------
+    >>> mean_curve([np.array([[0.1, 1.0]]), np.array([[0.2, 3.0]])]).tolist()
+    [0.15000000000000002, 2.0]
+    """
+    total, count = None, 0
+    for curves in portions:
+        if len(curves):
+            above = curves if total is None else np.concatenate([total[None], curves])
+            total, count = above.sum(axis=0), count + len(curves)
+    return None if total is None else total / count
+
+
+def best_mask_iou(portions, empty_truth="background"):
     """Mean over images at each threshold, then the best: chosen on the scored set itself.
 
     Parameters
     ----------
-    pixels, positives, tp, fp
-        as in `mask_iou`
+    portions : iterable of (pixels, positives, tp, fp)
+        as in `mask_iou`, of some of the images each; in memory one after another
     empty_truth : {"background", "skip"}
         an image with empty truth scores the background that is left free (the paper), or is left out
 
@@ -117,22 +137,25 @@ def best_mask_iou(pixels, positives, tp, fp, empty_truth="background"):
     Examples
     --------
     >>> counts = [4, 4], [2, 0], [[1], [0]], [[1], [3]]
-    >>> [round(best_mask_iou(*counts, how)[0], 4) for how in EMPTY_TRUTHS]
+    >>> [round(best_mask_iou([counts], how)[0], 4) for how in EMPTY_TRUTHS]
     [0.2917, 0.3333]
     """
     if empty_truth not in EMPTY_TRUTHS:
         raise ValueError(f"empty_truth must be one of {EMPTY_TRUTHS}, not {empty_truth!r}")
-    curves = mask_iou(pixels, positives, tp, fp)
-    return _best(curves if empty_truth == "background" else curves[_some(positives)])
+    curves = (
+        mask_iou(pixels, positives, tp, fp)[slice(None) if empty_truth == "background" else _some(positives)]
+        for pixels, positives, tp, fp in portions
+    )
+    return _best(mean_curve(curves))
 
 
-def best_f(positives, f_tp, f_pp, aggregation="set"):
+def best_f(portions, aggregation="set"):
     """Greatest F; images with empty truth are left out.
 
     Parameters
     ----------
-    positives, f_tp, f_pp
-        as in `f_curves`
+    portions : iterable of (positives, f_tp, f_pp)
+        as in `f_curves`, of some of the images each; in memory one after another
     aggregation : {"set", "image"}
         maximum of the mean curve, one threshold for the set (the paper); or the mean of every image's own maximum
 
@@ -148,22 +171,25 @@ def best_f(positives, f_tp, f_pp, aggregation="set"):
     Examples
     --------
     >>> counts = [2, 2], [[2, 1], [1, 2]], [[2, 1], [4, 2]]
-    >>> [round(best_f(*counts, how)[0], 4) for how in F_AGGREGATIONS]
+    >>> [round(best_f([counts], how)[0], 4) for how in F_AGGREGATIONS]
     [0.9062, 1.0]
     """
     if aggregation not in F_AGGREGATIONS:
         raise ValueError(f"aggregation must be one of {F_AGGREGATIONS}, not {aggregation!r}")
-    some = _some(positives)
-    curves = f_curves(np.asarray(positives)[some], np.asarray(f_tp)[some], np.asarray(f_pp)[some])
-    return _best(curves) if aggregation == "set" else (float(curves.max(axis=1).mean()), None)
+    curves = (f_curves(*(np.asarray(x)[_some(part[0])] for x in part)) for part in portions)
+    if aggregation == "set":
+        return _best(mean_curve(curves))
+    best = np.concatenate([part.max(axis=1) for part in curves])
+    return float((best if len(best) else _undefined()).mean()), None
 
 
 def _some(positives):
-    """Which images have a foreground pixel in their truth, bool [S]; at least one."""
-    some = np.asarray(positives) > 0
-    if not some.any():
-        raise ValueError("undefined: none of the images has a foreground pixel in its truth")
-    return some
+    """Which images have a foreground pixel in their truth, bool [S]."""
+    return np.asarray(positives) > 0
+
+
+def _undefined():
+    raise ValueError("undefined: none of the images has a foreground pixel in its truth")
 
 
 def _count(ascending, thresholds, side):
@@ -171,7 +197,9 @@ def _count(ascending, thresholds, side):
     return (ascending.size - np.searchsorted(ascending, thresholds, side)).astype(np.int32)
 
 
-def _best(curves):
-    mean = curves.mean(axis=0)
+def _best(mean):
+    """Greatest value of a mean curve [L], and its index."""
+    if mean is None:
+        _undefined()
     index = int(np.argmax(mean))
     return float(mean[index]), index

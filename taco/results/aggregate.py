@@ -12,7 +12,7 @@ import pandas as pd
 
 from taco import metrics
 from taco.metrics.tasks import TASKS
-from taco.results import pools
+from taco.results import counts, pools
 from taco.results.score_files import CELL, AggregateError
 
 
@@ -114,16 +114,21 @@ def written(key):
     return ", ".join(map(str, key))
 
 
-def stack(series):
-    """Lists of one length in a column → array [S, L]."""
-    return np.stack(series.to_numpy())
+def threshold_counts(rows):
+    """Portions of binary rows as `taco.metrics.best_mask_iou` takes them: pixels, positives, tp, fp."""
+    for part in counts.portions(rows):
+        yield part["pixels"], part["positives"], counts.table(part, "tp"), counts.table(part, "fp")
+
+
+def f_counts(rows):
+    """Portions of binary rows as `taco.metrics.best_f` takes them: positives, f_tp, f_pp."""
+    for part in counts.portions(rows):
+        yield part["positives"], counts.table(part, "f_tp"), counts.table(part, "f_pp")
 
 
 def _binary(group, conventions):
-    positives = group["positives"].to_numpy()
-    counts = group["pixels"], positives, stack(group["tp"]), stack(group["fp"])
-    iou, i = metrics.best_mask_iou(*counts, conventions.empty_truth)
-    f, j = metrics.best_f(positives, stack(group["f_tp"]), stack(group["f_pp"]), conventions.f_aggregation)
+    iou, i = metrics.best_mask_iou(threshold_counts(group), conventions.empty_truth)
+    f, j = metrics.best_f(f_counts(group), conventions.f_aggregation)
     return [
         ("mask-IoU", iou, float(metrics.THRESHOLDS[i])),
         ("F", f, np.nan if j is None else float(metrics.F_THRESHOLDS[j])),
@@ -171,9 +176,29 @@ ENTRIES = ("class_ids", "intersection", "predicted", "truth")
 """Aligned lists of a semantic row, one entry for each class of the union."""
 
 
+def entries(group):
+    """`ENTRIES` of all rows of a group, each one array [E]."""
+    parts = [
+        [np.concatenate(counts.lists(part, name)) for name in ENTRIES] for part in counts.portions(group)
+    ]
+    return [np.concatenate(lists) for lists in zip(*parts, strict=True)]
+
+
+def image_miou(group):
+    """`taco.metrics.image_miou` of semantic rows, over the dataset's labels: float64 [S]."""
+    counted = metrics.convention_ids("corrected", *label_range(group))
+    return np.array(
+        [
+            metrics.image_miou(*entry, counted)
+            for part in counts.portions(group)
+            for entry in zip(*(counts.lists(part, name) for name in ENTRIES), strict=True)
+        ]
+    )
+
+
 def _semantic(group, task):
     n_labels, first_id = label_range(group)
-    lists = [np.concatenate(group[name].to_numpy()) for name in ENTRIES]
+    lists = entries(group)
     values = []
     for convention in task.conventions:
         counted = metrics.convention_ids(convention, n_labels, first_id)
@@ -227,6 +252,18 @@ def summarise(rows, pooled=None, conventions=PAPER):
 # ------------------------------------------------------------------------------------- by image
 
 
+def iou_at(rows, level):
+    """mask-IoU of binary rows at one threshold, an index: float64 [S]."""
+    return np.concatenate([metrics.mask_iou(*part)[:, level] for part in threshold_counts(rows)])
+
+
+def marked_at(rows, level):
+    """Share of each image that is marked at one threshold, an index: float64 [S]."""
+    return np.concatenate(
+        [((tp + fp)[:, level] / pixels).to_numpy() for pixels, _, tp, fp in threshold_counts(rows)]
+    )
+
+
 def image_scores(rows):
     """One score per image for one cell (all of its seeds), averaged over seeds.
 
@@ -241,14 +278,9 @@ def image_scores(rows):
     for _, group in rows.groupby("seed", sort=True):
         group = group.sort_values("sample_id", kind="stable")
         if TASKS[group["task"].iloc[0]].kind == "semantic":
-            counted = metrics.convention_ids("corrected", *label_range(group))
-            entries = zip(*(group[name] for name in ENTRIES), strict=True)
-            score = np.array([metrics.image_miou(*entry, counted) for entry in entries])
+            score = image_miou(group)
         else:
-            iou = metrics.mask_iou(
-                group["pixels"], group["positives"], stack(group["tp"]), stack(group["fp"])
-            )
-            score = iou[:, iou.mean(axis=0).argmax()]
+            score = iou_at(group, metrics.best_mask_iou(threshold_counts(group))[1])
         seeds.append(
             pd.DataFrame({"clip_id": group["clip_id"].to_numpy(), "score": score}, group["sample_id"])
         )

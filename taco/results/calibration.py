@@ -10,7 +10,7 @@ import pandas as pd
 
 from taco import metrics
 from taco.results import gating, negatives
-from taco.results.aggregate import stack
+from taco.results.aggregate import threshold_counts
 from taco.results.score_files import AggregateError
 
 COLUMNS = (
@@ -72,7 +72,7 @@ def table(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def mask_threshold(positives: pd.DataFrame) -> tuple[int, float]:
     """The threshold of stretched maps with the greatest mask-IoU, an index, and that IoU (fraction): the mean over tasks."""
     curves = [
-        metrics.mask_iou(rows["pixels"], rows["positives"], stack(rows["tp"]), stack(rows["fp"])).mean(axis=0)
+        metrics.mean_curve(metrics.mask_iou(*part) for part in threshold_counts(rows))
         for _, rows in positives.groupby("task")
     ]
     mean = np.mean(curves, axis=0)

@@ -12,7 +12,8 @@ import pandas as pd
 
 from taco import metrics
 from taco.metrics.tasks import TASKS
-from taco.results.aggregate import ENTRIES, label_range, population_std, stack, written
+from taco.results import aggregate
+from taco.results.aggregate import population_std, written
 from taco.results.ours import GATED
 from taco.results.score_files import CELL, AggregateError
 
@@ -44,28 +45,33 @@ def curves(group):
     all images with the same sounding classes are pooled, then the mean over these pools; a pool without a single pixel
     of truth has no IoU and is left out. Whole set: all pixels are one pool, so large objects weigh more.
     """
-    pixels, positives = group["pixels"].to_numpy(), group["positives"].to_numpy()
-    tp, fp = stack(group["tp"]), stack(group["fp"])
-    if not positives.any():
+    if not group["positives"].any():
         raise AggregateError(
             f"{group['task'].iloc[0]}: no image has a pixel of truth, so no pool has an IoU; check the masks"
         )
-    names, index = np.unique(group["class_name"].to_numpy(dtype=str), return_inverse=True)
-    pools = [np.zeros((len(names), len(metrics.THRESHOLDS)), dtype=np.int64) for _ in range(2)]
-    for pool, counts in zip(pools, (tp, fp), strict=True):
-        np.add.at(pool, index, counts)
-    truth = np.bincount(index, weights=positives)
+    tp, fp, truth = _class_pools(group)
     seen = truth > 0
-    by_class = pools[0][seen] / (truth[seen, None] + pools[1][seen])
-    whole = tp.sum(axis=0) / (positives.sum() + fp.sum(axis=0))
-    some = positives > 0
-    f = metrics.f_curves(positives[some], stack(group["f_tp"])[some], stack(group["f_pp"])[some])
+    by_class = tp[seen] / (truth[seen, None] + fp[seen])
+    by_image = metrics.mean_curve(metrics.mask_iou(*part) for part in aggregate.threshold_counts(group))
+    f = (metrics.f_curves(*part) for part in aggregate.f_counts(group[group["positives"] > 0]))
     return {
-        BY_IMAGE: (metrics.THRESHOLDS, metrics.mask_iou(pixels, positives, tp, fp).mean(axis=0)),
+        BY_IMAGE: (metrics.THRESHOLDS, by_image),
         BY_CLASS: (metrics.THRESHOLDS, by_class.mean(axis=0)),
-        WHOLE_SET: (metrics.THRESHOLDS, whole),
-        F_BY_IMAGE: (metrics.F_THRESHOLDS, f.mean(axis=0)),
+        WHOLE_SET: (metrics.THRESHOLDS, tp.sum(axis=0) / (truth.sum() + fp.sum(axis=0))),
+        F_BY_IMAGE: (metrics.F_THRESHOLDS, metrics.mean_curve(f)),
     }
+
+
+def _class_pools(group):
+    """True and false positives of each pool at each threshold, int64 [C, 19], and its pixels of truth [C]."""
+    names, index = np.unique(group["class_name"].to_numpy(dtype=str), return_inverse=True)
+    tp, fp = np.zeros((2, len(names), len(metrics.THRESHOLDS)), dtype=np.int64)
+    start = 0
+    for pixels, _, *found in aggregate.threshold_counts(group):
+        for pool, counts in zip((tp, fp), found, strict=True):
+            np.add.at(pool, index[start : start + len(pixels)], counts)
+        start += len(pixels)
+    return tp, fp, np.bincount(index, weights=group["positives"].to_numpy())
 
 
 def semantic_measures(group):
@@ -79,10 +85,9 @@ def semantic_measures(group):
     -------
     dict measure → float in [0, 1]
     """
-    counted = metrics.convention_ids("corrected", *label_range(group))
-    rows = zip(*(group[name] for name in ENTRIES), strict=True)
-    by_image = np.mean([metrics.image_miou(*row, counted) for row in rows])
-    ids, *lists = (np.concatenate(group[name].to_numpy()) for name in ENTRIES)
+    counted = metrics.convention_ids("corrected", *aggregate.label_range(group))
+    by_image = np.mean(aggregate.image_miou(group))
+    ids, *lists = aggregate.entries(group)
     by_class = metrics.semantic_scores(ids, *lists, counted)["mIoU"]
     inter, predicted, truth = (np.bincount(ids, weights=x, minlength=counted.stop) for x in lists)
     union = (predicted + truth - inter)[counted.start : counted.stop]

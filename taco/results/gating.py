@@ -15,7 +15,8 @@ import pandas as pd
 
 from taco import metrics
 from taco.metrics.tasks import TASKS
-from taco.results.aggregate import stack
+from taco.results.aggregate import iou_at, marked_at, threshold_counts
+from taco.results.counts import EMPTIED
 from taco.results.negatives import ALL, METHODS, grouped
 from taco.results.ours import GATED
 
@@ -40,7 +41,7 @@ def rows(scored: pd.DataFrame, thresholds: Mapping[str, float | None]) -> pd.Dat
     -------
     DataFrame
         A row with variant `taco.results.tables.GATED` for each of the proposed variant's on a binary task, in the default
-        word bank: as `taco.metrics.binary_row` counts an empty map where the peak is below the threshold. Pooled scores and
+        word bank; those whose peak is below the threshold are marked `taco.results.counts.EMPTIED`. Pooled scores and
         metrics of one's own do not follow from rows.
     """
     if "peak" not in scored:
@@ -52,21 +53,9 @@ def rows(scored: pd.DataFrame, thresholds: Mapping[str, float | None]) -> pd.Dat
         & scored["method"].isin([method for method in METHODS if thresholds.get(method) is not None])
         & scored["peak"].notna()
     ]
-    gated = emptied(found, found["peak"] < found["method"].map(thresholds)).assign(variant=GATED)
+    gated = found.assign(variant=GATED, **{EMPTIED: found["peak"] < found["method"].map(thresholds)})
     own = [name for name in gated if name.startswith(metrics.OWN)]
     return gated.assign(**dict.fromkeys(own, np.nan))
-
-
-def emptied(found: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
-    """Binary rows, those of ``where`` as of an empty map: only the F threshold 0, which any map reaches, marks pixels."""
-    found = found.copy()
-    first = (metrics.F_THRESHOLDS <= 0).astype(np.int32)
-    for name, whole in (("tp", None), ("fp", None), ("f_tp", "positives"), ("f_pp", "pixels")):
-        found[name] = [
-            (first * row[whole] if whole else np.zeros_like(row[name])) if empty else row[name]
-            for row, empty in zip(found.to_dict("records"), where, strict=True)
-        ]
-    return found
 
 
 def frontier(positives: pd.DataFrame, kinds: Mapping[str, pd.DataFrame], level: int) -> pd.DataFrame:
@@ -88,12 +77,8 @@ def frontier(positives: pd.DataFrame, kinds: Mapping[str, pd.DataFrame], level: 
         with a mask; ``marked``, the mean over kinds of the share of pixels marked; and that share by kind. Fractions.
     """
     candidates = np.unique(np.concatenate([found["peak"] for found in (positives, *kinds.values())]))
-    counts = positives["pixels"], positives["positives"], stack(positives["tp"]), stack(positives["fp"])
-    iou = metrics.mask_iou(*counts)[:, level]
-    marked = {
-        kind: _left(found, (stack(found["tp"]) + stack(found["fp"]))[:, level] / found["pixels"], candidates)
-        for kind, found in kinds.items()
-    }
+    iou = iou_at(positives, level)
+    marked = {kind: _left(found, marked_at(found, level), candidates) for kind, found in kinds.items()}
     return pd.DataFrame(
         {
             "threshold": candidates,
@@ -141,13 +126,12 @@ def per_seed(scored: pd.DataFrame, thresholds: Mapping[str, float | None]) -> pd
         if threshold is None:
             continue
         seen, n_negative = part.positives, sum(map(len, part.kinds.values()))
-        iou = metrics.mask_iou(seen["pixels"], seen["positives"], stack(seen["tp"]), stack(seen["fp"]))
-        level = int(iou.mean(axis=0).argmax())
-        open_ = (seen["peak"] >= threshold).to_numpy()
-        for name, value in ((WITHOUT, iou[:, level]), (WITH, iou[:, level] * open_), (KEPT, open_)):
+        _, level = metrics.best_mask_iou(threshold_counts(seen))
+        iou, open_ = iou_at(seen, level), (seen["peak"] >= threshold).to_numpy()
+        for name, value in ((WITHOUT, iou), (WITH, iou * open_), (KEPT, open_)):
             records.append(part.record(ALL, name, float(value.mean()), n_negative))
         for kind, found in part.kinds.items():
-            area = ((stack(found["tp"]) + stack(found["fp"]))[:, level] / found["pixels"]).to_numpy()
+            area = marked_at(found, level)
             left = area * (found["peak"] >= threshold).to_numpy()
             for name, value in ((MARKED_WITHOUT, area), (MARKED_WITH, left)):
                 records.append(part.record(kind, name, float(value.mean()), len(found)))

@@ -92,11 +92,11 @@ def figures(positives: pd.DataFrame, negatives: pd.DataFrame) -> list[tuple[str,
         return []
     threshold = float(np.quantile(fit["peak"], THIRD_QUARTILE))
     found = Marks(seen)
-    hit, marked = found.above(threshold)
+    (hit,), (marked,) = found.above([threshold])
     ious = hit / np.maximum(found.positives + marked - hit, 1)
     names = {variant: kind for kind, variant in EXCHANGED.items()}
     areas = {
-        names[variant]: Marks(rows).above(threshold)[1] / rows["pixels"].to_numpy()
+        names[variant]: Marks(rows).above([threshold])[1][0] / rows["pixels"].to_numpy()
         for variant, rows in held_out.groupby("variant", sort=False)
     }
     pia = {kind: float(area.mean()) for kind, area in areas.items()}

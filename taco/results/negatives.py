@@ -16,7 +16,8 @@ import pandas as pd
 
 from taco import metrics
 from taco.metrics.tasks import TASKS
-from taco.results.aggregate import population_std, stack
+from taco.results import counts
+from taco.results.aggregate import marked_at, population_std, threshold_counts
 
 OFF_SCREEN, SILENCE, NOISE, NO_SOURCE = "off-screen sound", "silence", "noise", "frames without a source"
 EXCHANGED = {OFF_SCREEN: "shuffled audio", SILENCE: "silence", NOISE: "noise"}
@@ -66,43 +67,48 @@ class Marks:
     """
 
     def __init__(self, rows):
-        self.floor, self.span = rows["floor"].to_numpy(), (rows["peak"] - rows["floor"]).to_numpy()
+        self.rows = rows
         self.positives, self.pixels = rows["positives"].to_numpy(), rows["pixels"].to_numpy()
-        self.hit, self.marked = stack(rows["f_tp"]), stack(rows["f_pp"])
 
-    def above(self, threshold):
-        """Pixels of truth and pixels in all above a threshold.
+    def above(self, thresholds):
+        """Pixels of truth and pixels in all above thresholds [T].
 
         Returns
         -------
-        hit, marked : int [S]. Counts are kept at 255 levels of each map's range; the next level above is taken.
+        hit, marked : int [T, S]. Counts are kept at 255 levels of each map's range; the next level above is taken.
         """
-        levels, span = len(metrics.F_THRESHOLDS), self.span
-        above = np.divide(threshold - self.floor, span, out=np.full(len(span), np.inf), where=span > 0)
-        flat = (span <= 0) & (
-            self.floor >= threshold
-        )  # a constant map at or above the threshold marks every pixel
+        parts = [self._above(part, thresholds) for part in counts.portions(self.rows)]
+        return [np.concatenate(found, axis=1) for found in zip(*parts, strict=True)]
+
+    @staticmethod
+    def _above(rows, thresholds):
+        levels, thresholds = len(metrics.F_THRESHOLDS), np.asarray(thresholds)[:, None]
+        floor, span = rows["floor"].to_numpy(), (rows["peak"] - rows["floor"]).to_numpy()
+        above = np.full((len(thresholds), len(span)), np.inf)
+        np.divide(thresholds - floor, span, out=above, where=span > 0)
+        # a constant map at or above the threshold marks every pixel
+        flat = (span <= 0) & (floor >= thresholds)
         place = np.ceil(np.clip(above, 0, 2) * (levels - 1) - 1e-9).astype(int)
-        inside = np.minimum(place, levels - 1)[:, None]
-        hit, marked = (
-            np.where(place < levels, np.take_along_axis(counts, inside, axis=1)[:, 0], 0)
-            for counts in (self.hit, self.marked)
-        )
-        return np.where(flat, self.positives, hit), np.where(flat, self.pixels, marked)
+        for name, whole in (("f_tp", "positives"), ("f_pp", "pixels")):
+            kept = np.take_along_axis(counts.table(rows, name).T, np.minimum(place, levels - 1), axis=0)
+            yield np.where(flat, rows[whole].to_numpy(), np.where(place < levels, kept, 0))
 
 
 def choose_threshold(positives, negatives):
     """Threshold on the un-normalised map with the greatest mean of IoU (positives) and share left free (negatives)."""
     peaks = np.concatenate([positives["peak"], positives["floor"], negatives["peak"]])
-    best, chosen = -1.0, 0.0
+    candidates = np.quantile(peaks, np.linspace(0, 1, CANDIDATES))
     seen, unseen = Marks(positives), Marks(negatives)
-    for threshold in np.quantile(peaks, np.linspace(0, 1, CANDIDATES)):
-        hit, marked = seen.above(threshold)
-        iou = np.mean(hit / np.maximum(seen.positives + marked - hit, 1))
-        score = iou + 1 - np.mean(unseen.above(threshold)[1] / unseen.pixels)
-        if score > best:
-            best, chosen = score, float(threshold)
-    return chosen
+    # As many at once as take no more room than the counts of a portion.
+    room = counts.at_once(positives) * len(metrics.F_THRESHOLDS)
+    scores = []
+    for some in np.array_split(candidates, -(-CANDIDATES * max(len(positives), len(negatives)) // room)):
+        for (hit, marked), (_, free) in zip(
+            zip(*seen.above(some), strict=True), zip(*unseen.above(some), strict=True), strict=True
+        ):
+            iou = np.mean(hit / np.maximum(seen.positives + marked - hit, 1))
+            scores.append(iou + 1 - np.mean(free / unseen.pixels))
+    return float(candidates[np.argmax(scores)])
 
 
 def halves(positives, negatives):
@@ -126,11 +132,9 @@ def _measures(positives, negatives):
     if not min(len(fit), len(fit_negative), len(held_out)):
         return
     threshold = choose_threshold(fit, fit_negative)
-    yield MARKED, float(np.mean(Marks(held_out).above(threshold)[1] / held_out["pixels"]))
-    iou = metrics.mask_iou(fit["pixels"], fit["positives"], stack(fit["tp"]), stack(fit["fp"]))
-    best = int(iou.mean(axis=0).argmax())
-    marked = (stack(held_out["tp"]) + stack(held_out["fp"]))[:, best]
-    yield MARKED_STRETCHED, float(np.mean(marked / held_out["pixels"]))
+    yield MARKED, float(np.mean(Marks(held_out).above([threshold])[1][0] / held_out["pixels"]))
+    _, best = metrics.best_mask_iou(threshold_counts(fit))
+    yield MARKED_STRETCHED, float(np.mean(marked_at(held_out, best)))
 
 
 class Part(NamedTuple):

@@ -1,11 +1,17 @@
 """Files of score rows: written by the scoring, whole or not at all, and read with every mistake named.
 
-Rows and their columns are described in `taco.metrics`.
+Rows and their columns are described in `taco.metrics`. A Parquet row group holds rows of one cell and seed, with a checksum of
+each of its columns of lists, so that counts can be read a portion at a time (`taco.results.counts`).
 """
 
 import json
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +20,10 @@ from taco import metrics, runtime
 from taco.cache.hdf5 import fingerprint
 from taco.data import sealed
 from taco.data.predictions import COLUMN
+from taco.results.counts import ABSENT, AT_ONCE, Counts, Group, Store
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+ROWS_OF_A_GROUP = 4096
 CELL = ("task", "dataset", "method", "variant", "word_bank")
 """What one number of a table belongs to (and its metric)."""
 
@@ -43,6 +51,11 @@ _COLUMNS = {
     "binary": metrics.IDENTITY + metrics.BINARY_COLUMNS,
     "semantic": metrics.IDENTITY + metrics.SEMANTIC_COLUMNS,
 }
+LISTS = {
+    kind: tuple(name for name in columns if pa.types.is_list(_TYPES[name]))
+    for kind, columns in _COLUMNS.items()
+}
+"""Columns of counts of each kind of rows."""
 
 
 def write_rows(rows, path, kind, cost=None, made=None):
@@ -73,16 +86,39 @@ def write_rows(rows, path, kind, cost=None, made=None):
             raise AggregateError(
                 f"{path}: row {number} differs in columns {odd} from the {kind} schema or row 0"
             )
+    cell = itemgetter(*CELL, "seed")
+    rows = sorted(rows, key=cell)
     fields = [pa.field(name, _TYPES[name], nullable=False) for name in columns]
     table = pa.table(
         [pa.array([row[f.name] for row in rows], f.type) for f in fields], schema=pa.schema(fields)
     )
     for name in extra:
         table = table.append_column(name, pa.array([row[name] for row in rows]))
+    sizes = [len(list(group)) for _, group in groupby(rows, key=cell)]
+    groups = list(_groups(table, sizes))
     metadata = {"taco_scores": SCHEMA_VERSION, "kind": kind}
-    metadata |= {name: json.dumps(value) for name, value in (("cost", cost), ("made", made)) if value}
-    with runtime.atomic_write(path) as partial:
-        pq.write_table(sealed.seal(table, metadata), partial, compression="zstd", write_page_checksum=True)
+    told = {
+        "cost": cost,
+        "made": made,
+        "groups": [{name: sealed.checksum(group[name]) for name in LISTS[kind]} for group in groups],
+    }
+    metadata |= {name: json.dumps(value) for name, value in told.items() if value is not None}
+    table = sealed.seal(table, metadata)
+    with (
+        runtime.atomic_write(path) as partial,
+        pq.ParquetWriter(partial, table.schema, compression="zstd", write_page_checksum=True) as file,
+    ):
+        for group in groups:
+            file.write_table(group.cast(table.schema))
+
+
+def _groups(table, sizes):
+    """Row groups of a table whose rows are sorted by cell and seed; sizes: rows of each of these."""
+    start = 0
+    for size in sizes:
+        for first in range(start, start + size, ROWS_OF_A_GROUP):
+            yield table.slice(first, min(ROWS_OF_A_GROUP, start + size - first))
+        start += size
 
 
 def made_from(code, settings, samples, caches):
@@ -137,13 +173,15 @@ def about(path):
     }
 
 
-def load_rows(paths):
-    """Read per-sample rows of any tasks and shards.
+def load_rows(paths, at_once=AT_ONCE):
+    """Read per-sample rows of any tasks and shards; their counts stay in the files (`taco.results.counts`).
 
     Parameters
     ----------
     paths : iterable of path
         files of kind binary or semantic
+    at_once : int
+        rows whose counts are in memory at once
 
     Returns
     -------
@@ -152,9 +190,10 @@ def load_rows(paths):
     Raises
     ------
     AggregateError
-        No file, a file of another schema or kind, or a row that appears twice.
+        No file, a file of another schema or kind, or a row that appears twice. So does whatever reads counts that
+        are not those that were written.
     """
-    frame = _read(paths)
+    frame = _read(list(map(str, paths)), at_once)
     keys = [*CELL, "seed", "sample_id"]
     twice = frame[frame.duplicated(keys, keep=False)]
     if len(twice):
@@ -165,29 +204,81 @@ def load_rows(paths):
     return frame.sort_values(keys, kind="stable", ignore_index=True)
 
 
-def _read(paths):
-    frames = [_read_file(Path(path)) for path in paths]
-    if not frames:
+def check(path):
+    """Read all of a file of rows, a row group at a time, and forget it.
+
+    Raises
+    ------
+    AggregateError
+        as `load_rows`, and where counts are not those that were written
+    """
+    _, kind, groups = _read_file(str(path))
+    for group in groups:
+        for name in LISTS[kind]:
+            _read_lists(group, name)
+
+
+def _read(paths, at_once):
+    found = [_read_file(path) for path in paths]
+    if not found:
         raise AggregateError("expected score files, found none: nothing to aggregate")
-    frames = [frame for frame in frames if len(frame)] or frames[:1]
-    return pd.concat(frames, ignore_index=True)
+    found = [file for file in found if len(file[0])] or found[:1]
+    frame = pd.concat([part for part, *_ in found], ignore_index=True)
+    store, row, places = (
+        Store(_read_lists, at_once, [group for *_, groups in found for group in groups]),
+        0,
+        {},
+    )
+    for part, kind, _ in found:
+        for name in LISTS[kind]:
+            where = places.setdefault(name, np.full(len(frame), ABSENT))
+            where[row : row + len(part)] = np.arange(row, row + len(part))
+        row += len(part)
+    return frame.assign(**{name: Counts(store, name, where) for name, where in places.items()})
 
 
 def _read_file(path):
-    """Rows of one file."""
+    """Rows of one file without their counts; its kind; its groups."""
+    with _opened(path) as (file, meta, kind):
+        # Predictions that were kept are large, and no number comes from them.
+        names = [name for name in file.schema_arrow.names if name not in (COLUMN, *LISTS[kind])]
+        frame = sealed.check(file.read(names), meta).to_pandas()
+        sums = json.loads(meta[b"groups"])
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        return frame, kind, [Group(path, *told) for told in zip(range(len(sizes)), sizes, sums, strict=True)]
+
+
+def _read_lists(group, name):
+    """A column of counts of a row group, as it was when the file was opened first."""
+    with _opened(group.path) as (file, *_):
+        lists = file.read_row_group(group.number, [name])[name].combine_chunks()
+        if sealed.checksum(lists) != group.checksums[name]:
+            raise sealed.DamagedError(f"values of {name} that do not match their checksum")
+        return lists
+
+
+@contextmanager
+def _opened(path):
+    """A file of rows, its metadata and its kind."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            meta = file.schema_arrow.metadata or {}
-            version, kind = (meta.get(key, b"none").decode() for key in (b"taco_scores", b"kind"))
-            if version != SCHEMA_VERSION or kind not in _COLUMNS:
-                raise AggregateError(
-                    f"{path}: expected scores of schema {SCHEMA_VERSION} and kind {' or '.join(_COLUMNS)}, "
-                    f"found schema {version} and kind {kind}; score it again with this version"
-                )
-            # Predictions that were kept are large, and no number comes from them.
-            table = file.read([name for name in file.schema_arrow.names if name != COLUMN])
-            return sealed.check(table, meta).to_pandas()
+        footer, meta, kind = _footer(path, Path(path).stat().st_mtime_ns)
+        with pq.ParquetFile(path, metadata=footer, page_checksum_verification=True) as file:
+            yield file, meta, kind
     except DAMAGE as error:
         raise AggregateError(
             f"{path}: expected a Parquet file of scores, found: {error}; score it again"
         ) from error
+
+
+@lru_cache(maxsize=64)
+def _footer(path, modified_ns):
+    """What a file of rows says of itself: footer, metadata, kind."""
+    footer = pq.read_metadata(path)
+    meta = footer.schema.to_arrow_schema().metadata or {}
+    version, kind = (meta.get(key, b"none").decode() for key in (b"taco_scores", b"kind"))
+    if version != SCHEMA_VERSION or kind not in _COLUMNS:
+        raise AggregateError(
+            f"{path}: expected scores of schema {SCHEMA_VERSION} and kind {' or '.join(_COLUMNS)}, "
+            f"found schema {version} and kind {kind}; score it again with this version"
+        )
+    return footer, meta, kind

@@ -18,6 +18,7 @@ from taco.results import (
     printing,
     tables,
 )
+from taco.results.counts import EMPTIED
 from taco.results.ours import GATED
 from taco.results.pages import Page
 
@@ -78,7 +79,11 @@ class Tables:
     def rows(self) -> pd.DataFrame:
         """All rows, those of the gate too."""
         gated = self.gated
-        return pd.concat([self.scored, gated], ignore_index=True) if len(gated) else self.scored
+        return (
+            pd.concat([self.scored.assign(**{EMPTIED: False}), gated], ignore_index=True)
+            if len(gated)
+            else self.scored
+        )
 
     @cached_property
     def _extended(self) -> pd.DataFrame:

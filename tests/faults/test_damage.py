@@ -61,7 +61,7 @@ def read_pools(path):
 def rows_of(rows, kind):
     return (
         lambda path: score_files.write_rows(rows, path, kind),
-        lambda path: score_files.load_rows([path]).to_json(),
+        lambda path: score_files.load_rows([path]).map(lambda value: np.asarray(value).tolist()).to_json(),
         AggregateError,
     )
 

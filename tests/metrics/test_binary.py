@@ -99,31 +99,49 @@ def test_mask_iou_takes_the_best_threshold_of_the_mean_not_the_mean_of_the_best(
     pixels, positives = [4, 4], [2, 2]
     tp = np.array([[2, 0], [2, 2]])
     fp = np.array([[0, 0], [2, 0]])
-    value, index = metrics.best_mask_iou(pixels, positives, tp, fp)
+    value, index = metrics.best_mask_iou([(pixels, positives, tp, fp)])
     assert (round(value, 6), index) == (0.75, 0)
 
 
 def test_an_empty_truth_counts_its_free_background_or_not_at_all():
     counts = [20, 20], [10, 0], [[4], [0]], [[2], [3]]
     iou = metrics.mask_iou(*counts)[:, 0]
-    assert metrics.best_mask_iou(*counts)[0] == metrics.best_mask_iou(*counts, "background")[0] == iou.mean()
-    assert metrics.best_mask_iou(*counts, "skip")[0] == iou[0]
+    assert (
+        metrics.best_mask_iou([counts])[0] == metrics.best_mask_iou([counts], "background")[0] == iou.mean()
+    )
+    assert metrics.best_mask_iou([counts], "skip")[0] == iou[0]
     with pytest.raises(ValueError, match="none of the images"):
-        metrics.best_mask_iou([20], [0], [[0]], [[3]], "skip")
+        metrics.best_mask_iou([([20], [0], [[0]], [[3]])], "skip")
     with pytest.raises(ValueError, match="empty_truth must be one of"):
-        metrics.best_mask_iou(*counts, "zero")
+        metrics.best_mask_iou([counts], "zero")
 
 
 def test_f_of_the_set_or_of_every_image(rng):
     rows = [metrics.binary_row(soft_map(rng), blob(rng)) for _ in range(6)]
     counts = [row["positives"] for row in rows], stack(rows, "f_tp"), stack(rows, "f_pp")
     curves = metrics.f_curves(*counts)
-    value, index = metrics.best_f(*counts)
+    value, index = metrics.best_f([counts])
     assert value == curves.mean(axis=0).max() == curves.mean(axis=0)[index]
-    assert metrics.best_f(*counts, "image") == (curves.max(axis=1).mean(), None)
-    assert metrics.best_f(*counts, "image")[0] >= value
+    assert metrics.best_f([counts], "image") == (curves.max(axis=1).mean(), None)
+    assert metrics.best_f([counts], "image")[0] >= value
     with pytest.raises(ValueError, match="aggregation must be one of"):
-        metrics.best_f(*counts, "batch")
+        metrics.best_f([counts], "batch")
+
+
+def test_portions_are_as_the_whole_bit_for_bit(rng):
+    curves = rng.random((2_003, 19))
+    for size in (1, 7, 1_000):
+        parts = (curves[start : start + size] for start in range(0, len(curves), size))
+        np.testing.assert_array_equal(metrics.mean_curve(parts), curves.mean(axis=0))
+    counts = [rng.integers(1, 9, 40), *rng.integers(0, 9, (2, 40, 255))]
+    counts[0][::3] = 0
+    parts = [[x[start : start + 6] for x in counts] for start in range(0, 40, 6)]
+    for how in metrics.F_AGGREGATIONS:
+        assert metrics.best_f(parts, how) == metrics.best_f([counts], how)
+    counts = [np.full(40, 99), counts[0], *counts[1:]]
+    parts = [[x[start : start + 6] for x in counts] for start in range(0, 40, 6)]
+    for how in metrics.EMPTY_TRUTHS:
+        assert metrics.best_mask_iou(parts, how) == metrics.best_mask_iou([counts], how)
 
 
 def reference_f(maps, truths):
@@ -155,7 +173,9 @@ def test_f_agrees_with_its_definition(rng):
         blob(rng),
     ]
     rows = [metrics.binary_row(m, t) for m, t in zip(maps, truths, strict=True)]
-    value, _ = metrics.best_f([row["positives"] for row in rows], stack(rows, "f_tp"), stack(rows, "f_pp"))
+    value, _ = metrics.best_f(
+        [([row["positives"] for row in rows], stack(rows, "f_tp"), stack(rows, "f_pp"))]
+    )
     assert value == pytest.approx(reference_f(maps, truths), abs=1e-12)
 
 
@@ -167,4 +187,4 @@ def test_f_by_hand():
 def test_f_is_undefined_without_any_foreground():
     row = metrics.binary_row(np.zeros((2, 2)), np.zeros((2, 2)))
     with pytest.raises(ValueError, match="none of the images"):
-        metrics.best_f([row["positives"]], row["f_tp"][None], row["f_pp"][None])
+        metrics.best_f([([row["positives"]], row["f_tp"][None], row["f_pp"][None])])

@@ -48,7 +48,7 @@ def test_counts_are_those_of_the_map_before_stretching(tmp_path):
     maps[3] = np.full((10, 12), 0.4)
     rows = frame_of(rows_of(maps), tmp_path)
     for threshold in (-1.0, 0.0, 0.05, 0.3, 0.39, 0.41, 1.2, 9.0):
-        hit, marked = negatives.Marks(rows).above(threshold)
+        (hit,), (marked,) = negatives.Marks(rows).above([threshold])
         for sample, values in enumerate(maps):
             step = (values.max() - values.min()) / 254 + 1e-6  # counts are kept at 255 levels
             low, high = (values >= threshold + step).sum(), (values >= threshold - step).sum()

@@ -12,7 +12,7 @@ from taco.results import pools, score_files
 
 def test_pools_survive_their_file_bit_for_bit(tmp_path):
     rows = pool_rows()
-    index = frame_of(rows, tmp_path, "pools")
+    index = frame_of(rows, tmp_path, "pools", "rows")
     assert list(index["class_name"]) == [row["class_name"] for row in rows]
     assert not set(pools.SCORES) & set(index.columns)  # an index of files holds no score
     for kept, row in zip(index.to_dict("records"), rows, strict=True):
@@ -39,7 +39,7 @@ def test_parts_of_a_class_are_one_pool_wherever_they_lie(tmp_path):
 
 
 def test_each_class_is_a_row_group_of_its_own(tmp_path):
-    index = frame_of(pool_rows(), tmp_path, "pools")
+    index = frame_of(pool_rows(), tmp_path, "pools", "rows")
     assert pq.ParquetFile(tmp_path / "rows.parquet").num_row_groups == len(index)
 
 
@@ -50,7 +50,7 @@ def test_a_pool_takes_less_than_two_bytes_a_pixel(tmp_path):
         scores = np.exp(-5 * ((x[:, None] - n / 4) ** 2 + (x - 0.4) ** 2))
         pool.update(scores, scores > 0.7)
     identity = dict(zip(metrics.POOL_IDENTITY, ("ade_sp", "ade", "bell", "TACO", "proposed", "general", 0)))
-    frame_of([identity | pool.to_row()], tmp_path, "pools")
+    frame_of([identity | pool.to_row()], tmp_path, "pools", "rows")
     assert (tmp_path / "rows.parquet").stat().st_size < 2 * pool.n_pixels
 
 

@@ -87,8 +87,8 @@ def test_maps_score_as_rows_of_the_tables_do(tmp_path, task):
     counts = [metrics.binary_row(maps[name], truth[name]) for name in frame["sample_id"]]
     stacked = {key: np.stack([row[key] for row in counts]) for key in counts[0]}
     found = summary.set_index("metric")["mean"]
-    iou, _ = metrics.best_mask_iou(*(stacked[key] for key in ("pixels", "positives", "tp", "fp")))
-    f, _ = metrics.best_f(*(stacked[key] for key in ("positives", "f_tp", "f_pp")))
+    iou, _ = metrics.best_mask_iou([[stacked[key] for key in ("pixels", "positives", "tp", "fp")]])
+    f, _ = metrics.best_f([[stacked[key] for key in ("positives", "f_tp", "f_pp")]])
     assert (found["mask-IoU"], found["F"]) == pytest.approx((iou, f))
     assert (summary["n_seeds"] == 1).all() and (summary["n_samples"] == len(frame)).all()
     if task == "ade_sp":  # every sample is a class of its own in this tree

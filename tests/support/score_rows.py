@@ -64,14 +64,14 @@ def pool_rows(samples=range(8), seeds=(0, 1, 2), **names):
     return [dict(zip(metrics.POOL_IDENTITY, key, strict=True)) | p.to_row() for key, p in found.items()]
 
 
-def frame_of(rows, folder, kind="binary", name="rows"):
-    path = folder / f"{name}.parquet"
+def frame_of(rows, folder, kind="binary", name=None, **options):
+    path = folder / f"{name or f'rows{len(list(folder.iterdir()))}'}.parquet"
     if kind == "pools":
         with pools.writer(path) as keep:
             keep(rows)
         return pools.load([path])
     score_files.write_rows(rows, path, kind)
-    return score_files.load_rows([path])
+    return score_files.load_rows([path], **options)
 
 
 def rows_of_s4(quality, seeds=(0, 1), clips=12):
