@@ -14,7 +14,7 @@ if Path(sys.executable).exists():
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from taco import entries, runtime, suites
+from taco import entries, modules, runtime, suites
 from taco.cache import receipts
 
 try:
@@ -120,7 +120,7 @@ def minutes(start, gpu=0, cpu=0):
 @cache
 def digest(script):
     """Digest of a stage's code: an edit of a module re-runs exactly the stages that use it."""
-    return runtime.code_digest(ROOT / f"workflow_scripts/{script}.py", ROOT)
+    return modules.code_digest(ROOT / f"workflow_scripts/{script}.py", ROOT)
 
 
 def settings(*keys):

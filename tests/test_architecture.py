@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taco.runtime import imported_modules, module_path
+from taco.modules import imported_modules, module_path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
@@ -23,6 +23,7 @@ WINGS = {
     "runtime": set(),
     "progress": set(),
     "entries": {"runtime"},
+    "modules": {"runtime"},
     "suites": {"entries", "runtime"},
     "conmf": set(),
     "metrics": {"runtime"},
@@ -42,12 +43,24 @@ WINGS = {
         "method",
         "miniature",
         "models",
+        "modules",
         "progress",
         "runtime",
         "suites",
     },
     "bench": {"cache", "conmf", "data", "method", "metrics", "models", "runtime", "segmenting", "suites"},
-    "audit": {"cache", "data", "entries", "method", "metrics", "progress", "results", "runtime", "suites"},
+    "audit": {
+        "cache",
+        "data",
+        "entries",
+        "method",
+        "metrics",
+        "modules",
+        "progress",
+        "results",
+        "runtime",
+        "suites",
+    },
     "commands": {
         "audit",
         "bench",

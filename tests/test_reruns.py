@@ -14,8 +14,8 @@ import pytest
 import yaml
 from workflow import OVERLAY, make_project, snakemake
 
-from taco import runtime, suites
-from taco.runtime import code_digest
+from taco import modules, suites
+from taco.modules import code_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = yaml.safe_load(suites.SCHEMA.read_text(encoding="utf-8"))
@@ -497,7 +497,7 @@ def reached(script):
 
 @pytest.mark.parametrize("edited", [MODULES[::9], pytest.param([*MODULES, *SCRIPTS], marks=pytest.mark.slow)])
 def test_a_module_repeats_exactly_the_stages_that_reach_it(edited, checkout, monkeypatch):
-    monkeypatch.setattr(runtime, "module_path", functools.cache(runtime.module_path))
+    monkeypatch.setattr(modules, "module_path", functools.cache(modules.module_path))
     users = defaultdict(set)
     for script in SCRIPTS:
         for name in reached(script):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from taco import runtime, suites
+from taco import modules, runtime, suites
 from taco.cache import receipts
 from taco.cache.hdf5 import Cache, CacheError, fingerprint, open_cache
 from taco.data import manifest
@@ -70,7 +70,7 @@ class Checker:
     def code(self) -> dict[str, str]:
         """Digest of each stage's code, as it is now."""
         scripts = suites.ROOT / "workflow_scripts"
-        return {stage: runtime.code_digest(scripts / f"{stage}.py", suites.ROOT) for stage in STAGES}
+        return {stage: modules.code_digest(scripts / f"{stage}.py", suites.ROOT) for stage in STAGES}
 
     @cached_property
     def models(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taco import runtime, suites
+from taco import modules, runtime, suites
 from taco.data import video
 from taco.data.photos import PHOTO_ENDINGS
 from taco.data.problems import require_file
@@ -211,7 +211,7 @@ def answer_all(
 
 def identity(model: Segmenter, options: Mapping[str, Any]) -> str:
     """Digest of all that decides an answer beside the files: code, models, words, settings."""
-    code = runtime.code_digest(engine.__file__, suites.ROOT)
+    code = modules.code_digest(engine.__file__, suites.ROOT)
     settings = [model.settings(temporal=True), model.config["segment"], model.config["decoding"]]
     about = [model.about[key] for key in ("suite", "models", "word_bank", "versions")]
     return runtime.digest([code, settings, about, model.config["seed"], model.config["seeds"], dict(options)])

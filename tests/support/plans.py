@@ -14,7 +14,7 @@ from snakemake.settings.types import (
     ResourceSettings,
 )
 
-from taco import runtime, suites
+from taco import modules, suites
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +61,7 @@ def once_each(patch):
     patch.setattr(files, "load_configfile", once(files.load_configfile))
     patch.setattr(yaml, "safe_load", once(yaml.safe_load))
     patch.setattr(suites, "check_shown", lambda config: None)
-    patch.setattr(runtime, "code_digest", lambda script, root: Path(script).stem)
+    patch.setattr(modules, "code_digest", lambda script, root: Path(script).stem)
 
 
 def name_of(rule, wildcards):
