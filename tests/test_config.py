@@ -412,7 +412,7 @@ def test_a_schedule_replaces_steps_and_their_sizes(config):
         "fast"
     ]
     assert suites.solver_settings(fast, "s4", "proposed")["steps"] == config["solver"]["steps"]
-    with pytest.raises(suites.ConfigError, match="solver.schedule: no schedule fsat; known: fast"):
+    with pytest.raises(suites.ConfigError, match="solver.schedule: no schedule 'fsat'; known: fast"):
         suites.check(changed(config, "solver.schedule", "fsat"), SCHEMA)
 
 

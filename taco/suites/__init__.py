@@ -1,12 +1,12 @@
 """What a suite consists of. Takes configuration files; gives them merged and checked, and what they say of datasets, banks,
-variants, tasks and runs. `schema` checks single keys, `consistency` those that must fit together, by the models' `sizes`.
+variants, tasks and runs. `schema` checks single keys, `names` that each points to something, `consistency` what must fit together.
 
 The only place that knows how the configuration hangs together. There is no code path by suite: where two
 suites differ, a key differs.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import yaml
 
 from taco import entries
 from taco.runtime import read_yaml, require_bounded
-from taco.suites import consistency, schema
+from taco.suites import consistency, names, schema
 
 Config = Mapping[str, Any]
 
@@ -22,13 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = ROOT / "config/config.yaml"
 SCHEMA = ROOT / "config/schemas/config.schema.yaml"
 
-TASK_NAMES = ("s4", "ms3", "ade_sp", "avss", "ade_sp_semantic")
 READERS = ("s4", "ms3", "avss", "ade")
 CLASS_KEYS = ("name", "reader", "root", "classes", "class_labels")
 """What of a dataset decides its class names."""
 COMPUTED_KEYS = ("shards", "image_tokens", "drop_labels", "mask_resize")
 """What of a dataset decides what is computed, and nothing about its files."""
-OWN_METHODS = {"TACO", "U only", "A-FC-CLIP", "A⁺-FC-CLIP", "whole image", "random mask", "oracle mask"}
 
 SCORE_KEYS = (
     *("seed", "models", "decoding", "device"),
@@ -107,7 +105,7 @@ def check(config: Config, path: str | Path = SCHEMA) -> None:
     ConfigError
         One line per problem, with the key's path (``solver.steps: ...``).
     """
-    problems = schema.problems(config, path) or list(_misnamed(config))
+    problems = schema.problems(config, path) or list(names.problems(config))
     _refuse(problems or consistency.problems(config, _solved(config)))
 
 
@@ -254,67 +252,6 @@ def overlay(below: Config, above: Config) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = overlay(merged[key], value) if both else value
     return merged
-
-
-def _misnamed(config: Config) -> Iterator[str]:
-    """Yield names that point nowhere, names that are given twice, and keys of another reader."""
-    for name, task in config["tasks"].items():
-        if task["dataset"] not in config["datasets"]:
-            yield f"tasks.{name}.dataset: no dataset {task['dataset']!r}; known: {', '.join(config['datasets'])}"
-        if task["default_bank"] not in task["banks"]:
-            yield f"tasks.{name}.default_bank: {task['default_bank']!r} is not among its banks"
-        for variant in task["variants"]:
-            if variant not in config["variants"]:
-                yield f"tasks.{name}.variants: no variant {variant!r}; known: {', '.join(config['variants'])}"
-    for name, method in config["methods"].items():
-        for task in method["tasks"]:
-            if task not in TASK_NAMES:
-                yield f"methods.{name}.tasks: no task {task!r}; known: {', '.join(TASK_NAMES)}"
-    for name, metric in config["evaluation"]["metrics"].items():
-        for task in metric["tasks"]:
-            if task not in TASK_NAMES:
-                yield f"evaluation.metrics.{name}.tasks: no task {task!r}; known: {', '.join(TASK_NAMES)}"
-    titles = [method["label"] for method in config["methods"].values()]
-    if len(set(titles)) != len(titles) or set(titles) & OWN_METHODS:
-        yield f"methods: every label must be unique and none of {', '.join(sorted(OWN_METHODS))}"
-    if config["figures"]["words"] not in config["banks"]:
-        yield f"figures.words: no bank {config['figures']['words']!r}; known: {', '.join(config['banks'])}"
-    labels = [variant["label"] for variant in config["variants"].values()]
-    if len(set(labels)) != len(labels):
-        yield "variants: every label must be unique"
-    for name, options in config["datasets"].items():
-        for key, reader in (("subset", "avss"), ("unknown_colours", "avss"), ("mask_resize", "ade")):
-            if (key in options) != (options["reader"] == reader):
-                verb = "belongs to" if key in options else "is needed by"
-                yield f"datasets.{name}.{key}: {verb} the reader {reader}; the reader here is {options['reader']}"
-        for key, readers in (("frame_classes", ("s4", "ms3")), ("class_labels", ("ade",))):
-            if options.get(key) and options["reader"] not in readers:
-                yield (
-                    f"datasets.{name}.{key}: belongs to the reader {' or '.join(readers)}; the reader here is "
-                    f"{options['reader']}"
-                )
-        if options["generated"] and name not in config["world"]["clips"]:
-            yield f"datasets.{name}.generated: world.clips has no {name}"
-        unknown = sorted(_schedules(config, name) - {None, *config["schedules"]})
-        if unknown:
-            yield f"solver.schedule: no schedule {', '.join(unknown)}; known: {', '.join(config['schedules'])}"
-    tried = {
-        f"calibrate_world.snr_db.{i}": ends for i, ends in enumerate(config["calibrate_world"]["snr_db"])
-    }
-    for path, (low, high) in {"world.snr_db": config["world"]["snr_db"], **tried}.items():
-        if low > high:
-            yield f"{path}: the lowest comes first, found {[low, high]}"
-    own = [name for name, variant in config["variants"].items() if variant["sound"] == "own"]
-    for variant in config["hearing"]["variants"]:
-        if variant not in own:
-            yield f"hearing.variants: no variant {variant!r} that hears its own sound; known: {', '.join(own)}"
-
-
-def _schedules(config: Config, name: str) -> set[str | None]:
-    """Schedules that a dataset's settings name, variants included."""
-    parts = [config["solver"], config["datasets"][name]["solver"]]
-    parts += [variant["solver"] for variant in config["variants"].values()]
-    return {part["schedule"] for part in parts if "schedule" in part}
 
 
 def dataset(config: Config, name: str) -> dict[str, Any]:
