@@ -154,8 +154,11 @@ class FrozenCLAP:
         embedding : float32 [B, D]
             CLAP's own global embedding, after the projection.
         """
-        tokens, pooled = audio_tokens(self.model, waves.to(self.device))
-        return tokens, self.projection(pooled)
+        # A CPU's products round otherwise for few rows than for many. One by one, a sound's company changes no bit.
+        parts = waves.split(1) if self.device.type == "cpu" else [waves]
+        heard = [audio_tokens(self.model, part.to(self.device)) for part in parts]
+        tokens, embeddings = zip(*((one, self.projection(pooled)) for one, pooled in heard), strict=True)
+        return torch.cat(tokens), torch.cat(embeddings)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
