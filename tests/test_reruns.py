@@ -415,7 +415,7 @@ def test_files_that_keys_name_are_inputs(file, stages, plan):
 # Of every stage from the world to the gallery, of one dataset, one variant, one method; and of none.
 CONFIRMED = [
     "seed", "world.snr_db", "prompts.audio", "features.audio_crop", "datasets.s4.shards", "datasets.ade.solver.beta_penalty",
-    "variants.no-min.label", "methods.saliency.options.sigma", "decoding.alpha", "tables.f_aggregation", "figures.rows",
+    "variants.no-min.solver.n_components", "methods.saliency.options.sigma", "decoding.alpha", "tables.f_aggregation", "figures.rows",
     "gallery.samples", "segment.fps",
 ]  # fmt: skip
 
