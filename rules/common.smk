@@ -11,7 +11,17 @@ from pathlib import Path
 if Path(sys.executable).exists():
     sys.executable = shlex.quote(sys.executable)
 
-ROOT = Path(workflow.basedir)
+
+def plain(path):
+    """A path that is an input or output, in which Snakemake would take braces for wildcards; None for none."""
+    if path and {"{", "}"} & set(str(path)):
+        raise WorkflowError(
+            f"{path}: expected a path without braces, which Snakemake takes for wildcards. Rename it, or make a link to it."
+        )
+    return path
+
+
+ROOT = plain(Path(workflow.basedir))
 sys.path.insert(0, str(ROOT))
 
 from taco import entries, modules, runtime, suites
@@ -132,7 +142,7 @@ def staged(*paths):
     """Files that are there, those of a folder one by one; what is not staged yet is left out, so that dry runs need no data
     (the job then says so)."""
     trees = [[path, *path.rglob("*")] for path in map(Path, filter(None, paths))]
-    return [str(path) for tree in trees for path in sorted(tree) if path.is_file()]
+    return [str(plain(path)) for tree in trees for path in sorted(tree) if path.is_file()]
 
 
 def weights(*models):

@@ -4,8 +4,8 @@
 rule tables:
     input:
         scores=every_shard("results/{suite}/scores/{dataset}/{shard}"),
-        reported=config["tables"]["reported"] or [],
-        thresholds=config["tables"]["thresholds"] or [],
+        reported=plain(config["tables"]["reported"]) or [],
+        thresholds=plain(config["tables"]["thresholds"]) or [],
     output:
         [
             report(

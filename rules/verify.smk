@@ -20,7 +20,7 @@ rule checks:
         factors=every_shard("results/{suite}/factors/{dataset}/{shard}.json"),
         scores=every_shard("results/{suite}/scores/{dataset}/{shard}"),
         text="results/{suite}/text.h5",
-        reported=config["tables"]["reported"] or [],
+        reported=plain(config["tables"]["reported"]) or [],
         weights=weights("clip", "clap", "fcclip"),
     output:
         csv="results/{suite}/checks.csv",

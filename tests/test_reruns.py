@@ -12,6 +12,7 @@ from pathlib import Path
 import plans
 import pytest
 import yaml
+from snakemake_interface_common.exceptions import WorkflowError
 from workflow import OVERLAY, make_project, snakemake
 
 from taco import modules, suites
@@ -408,6 +409,20 @@ def test_files_that_keys_name_are_inputs(file, stages, plan):
         "tables": {"reported": "reported.yaml"},
     }
     assert {job[0].partition("/")[0] for job in plan(files).values() if file in job[1][1]} >= stages
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"banks": {"general": {"source": "{x}.csv", "generated": False}}},
+        {"models": {"clip": {"weights": "{x}.csv"}}},
+        {"tables": {"reported": "{x}.csv"}},
+    ],
+)
+def test_a_file_that_snakemake_would_take_for_a_pattern_is_refused(change, plan):
+    Path("{x}.csv").touch()
+    with pytest.raises(WorkflowError, match=r"^\{x\}\.csv: expected a path without braces"):
+        plan(change)
 
 
 # ---------------------------------------------------------------- the same by Snakemake's own dry runs
