@@ -17,7 +17,7 @@ rule calibrate:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory_of_rows(2000, per_sample=0.06),
         runtime=30,
     params:
         code=digest("calibrate"),

@@ -106,13 +106,13 @@ def memory(start, per_sample=0):
 
 
 def memory_of_rows(start, per_sample):
-    """MB of a job that holds the score rows of all datasets; as much again with each attempt."""
+    """MB of a job that holds the score rows of all datasets, counts of a portion alone; as much again with each attempt."""
 
     def asked(wildcards, attempt):
         paths = [Path(f"results/{wildcards.suite}/manifests/{name}.parquet") for name in suites.used_datasets(config)]
         known = [path for path in paths if path.exists()]  # all, once such a job can run
         samples = sum(manifest_samples(str(path), path.stat().st_mtime_ns) for path in known)
-        return attempt * math.ceil(start + per_sample * samples)
+        return attempt * math.ceil(start + per_sample * samples + 0.02 * config["memory"]["rows"])
 
     return asked
 

@@ -63,7 +63,7 @@ rule figures:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=memory_of_rows(4000, per_sample=0.2),
+        mem_mb=memory_of_rows(4000, per_sample=0.04),
         runtime=minutes(60),
     params:
         code=digest("figures"),
@@ -107,7 +107,7 @@ rule gallery:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=memory_of_rows(4000, per_sample=0.2),
+        mem_mb=memory_of_rows(4000, per_sample=0.04),
         runtime=minutes(120),
     params:
         code=digest("gallery"),

@@ -25,7 +25,7 @@ rule tables:
     conda:
         "../envs/taco.yaml"
     resources:
-        mem_mb=memory_of_rows(4000, per_sample=0.2),
+        mem_mb=memory_of_rows(4000, per_sample=0.04),
         runtime=minutes(60),
     params:
         code=digest("tables"),

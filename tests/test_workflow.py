@@ -56,6 +56,17 @@ def finished(tmp_path_factory):
 # ---------------------------------------------------------------- a complete run
 
 
+def test_no_stage_takes_more_than_two_gigabytes(finished):
+    found = {
+        path: pd.read_csv(path, sep="\t", na_values="-")["max_rss"].max()
+        for path in (finished / RESULTS / "benchmarks").rglob("*.tsv")
+    }
+    assert {"features", "factorize", "score", "tables", "figures", "gallery"} <= {
+        name for path in found for name in (path.stem, *path.parts)
+    }
+    assert {path: megabytes for path, megabytes in found.items() if megabytes > 2048} == {}
+
+
 def test_the_default_target_ends_in_tables(finished):
     tables = table_bytes(finished)
     assert {"table1.csv", "table2.md", "table3.csv", "table1.tex", "table5.md", "intervals.csv"} <= set(

@@ -12,8 +12,11 @@ def write_table(outputs, table):
 
 
 def main(snakemake):
-    rows = score_files.load_rows(snakemake.params.rows, snakemake.config["memory"]["rows"])
-    found = whole.Tables(snakemake.params.settings, rows, pools.load(snakemake.params.pools))
+    params, at_once = snakemake.params, snakemake.config["memory"]["rows"]
+    # What was scored is not held beside the rows that the tables are made of.
+    found = whole.Tables.of(
+        params.settings, score_files.load_rows(params.rows, at_once), pools.load(params.pools)
+    )
     for table in found.all():
         write_table(snakemake.output, table)
     with runtime.atomic_write(snakemake.output.thresholds) as path:

@@ -298,8 +298,8 @@ class Checker:
         config = self.config
         try:
             paths = suites.score_files(config, "rows.parquet")
-            rows = score_files.load_rows(paths, config["memory"]["rows"])
-            found = whole.Tables(config, rows, pools.load(suites.score_files(config, "pools.parquet")))
+            pooled = pools.load(suites.score_files(config, "pools.parquet"))
+            found = whole.Tables.of(config, score_files.load_rows(paths, config["memory"]["rows"]), pooled)
             yield from self._text_file(self.folder / "thresholds.csv", whole.csv(found.thresholds()))
             for table in found.all():
                 made = {"csv": table.csv(), "md": table.page.markdown(), "tex": table.page.latex()}

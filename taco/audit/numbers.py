@@ -65,7 +65,7 @@ def explain(config: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
     dataset = config["tasks"][task]["dataset"]
     paths = score_paths(config, task, "rows.parquet")
     pooled = pools.load(score_paths(config, task, "pools.parquet"))
-    scored = whole.Tables(config, score_files.load_rows(paths, config["memory"]["rows"]), pooled).rows
+    scored = whole.Tables.of(config, score_files.load_rows(paths, config["memory"]["rows"]), pooled).rows
     cell, others = _choose(scored[list(CELL)].drop_duplicates(), wanted, task, config)
     rows = scored[(scored[list(CELL)] == pd.Series({name: cell[name] for name in CELL})).all(axis=1)]
     number = Number(config, cell, rows, pooled)

@@ -14,6 +14,8 @@ from taco.bench import costs
 from taco.bench.rates import MeasuredRates
 from taco.metrics.tasks import TASKS
 
+PROGRAM, SCALARS_OF_A_ROW, COUNTS_OF_A_ROW = 200e6, 600, 10_000
+"""Bytes, see `memory_of_rows`."""
 PARTS = {"features": "features", "factorize": "conmf", "score": "scores"}
 """Stages of a shard, and the part of `taco.bench.costs` that each is."""
 
@@ -113,6 +115,16 @@ def rows_of_sample(config: Mapping[str, Any], name: str) -> int:
         rows += 1 + (1 if semantic else len(config["decoding"]["prompt_sets"]))  # A⁺- and A-FC-CLIP
         rows += len(config["evaluation"]["controls"]) + sum(seeds if m["seeded"] else 1 for m in methods)
     return rows
+
+
+def memory_of_rows(config: Mapping[str, Any], samples: Mapping[str, int]) -> float:
+    """Bytes that the jobs hold at most that read all score rows: tables, figures, gallery.
+
+    Measured over 102,000 and 408,000 rows of a binary task: the row's scalars, with what is copied of them, and what it
+    takes to compute with the counts of the rows in memory (``memory.rows``); what stands before is the program itself.
+    """
+    rows = sum(count * rows_of_sample(config, name) for name, count in samples.items())
+    return PROGRAM + SCALARS_OF_A_ROW * rows + COUNTS_OF_A_ROW * min(rows, config["memory"]["rows"])
 
 
 def longest_shard(planned: Sequence[Stage]) -> float:

@@ -52,6 +52,8 @@ def describe(
         yield "No rates of models of this size are known: run `taco bench pipeline --output rates.json`, then `--rates`."
     yield ""
     yield from _gigabytes(config, counts)
+    yield ""
+    yield from _memory(config, counts)
 
 
 def suites_datasets(config: Mapping[str, Any]) -> list[str]:
@@ -132,3 +134,15 @@ def _gigabytes(config: Mapping[str, Any], counts: Mapping[str, int]) -> Iterator
     yield f"Gigabytes of caches, `features.proposals: {config['features']['proposals']}`"
     yield ""
     yield tabulate(rows, head, tablefmt="pipe", floatfmt=".1f")
+
+
+def _memory(config: Mapping[str, Any], counts: Mapping[str, int]) -> Iterator[str]:
+    """Memory of the jobs that read all score rows."""
+    from taco.bench import plan as planning
+
+    rows = sum(count * planning.rows_of_sample(config, name) for name, count in counts.items())
+    needed = planning.memory_of_rows(config, counts) / 1e9
+    yield (
+        f"Memory of tables, figures and gallery: {needed:.1f} GB for {rows:,} score rows, {planning.SCALARS_OF_A_ROW} bytes each "
+        f"and the counts of {config['memory']['rows']:,} (`memory.rows`)"
+    )

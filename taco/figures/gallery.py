@@ -19,7 +19,7 @@ from taco.figures.drawing import ACTIVATION_MAP, PREDICTED, SOUND_MAP, TRUE, cut
 from taco.figures.examples import Shown, Source, column
 from taco.method.contributed import VARIANT
 from taco.metrics.tasks import TASKS
-from taco.results import aggregate
+from taco.results import aggregate, score_files
 from taco.results.tables import suite_title
 from taco.runtime import generator
 
@@ -138,7 +138,7 @@ def subset(source: Source, samples: int | None, seed: int) -> list[str]:
 
 def all_scores(rows: pd.DataFrame) -> pd.DataFrame:
     """Score of each image by (method, variant, word bank), mean over seeds: samples × cells, fractions."""
-    cells = rows.groupby(["method", "variant", "word_bank"], sort=True)
+    cells = score_files.cells(rows, ("method", "variant", "word_bank"))
     return pd.DataFrame({key: aggregate.image_scores(group)["score"] for key, group in cells})
 
 

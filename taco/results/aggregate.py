@@ -13,7 +13,8 @@ import pandas as pd
 from taco import metrics
 from taco.metrics.tasks import TASKS
 from taco.results import counts, pools
-from taco.results.score_files import CELL, AggregateError
+from taco.results.ours import GATED
+from taco.results.score_files import CELL, AggregateError, cells
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,17 @@ def per_seed(rows, pooled=None, conventions=PAPER):
     AggregateError
         unknown task, seeds or methods of one task that were scored on different samples, missing pools.
     """
-    _check_samples(rows)
+    unknown = sorted(set(rows["task"]) - set(TASKS))
+    if unknown:
+        raise AggregateError(f"unknown tasks {unknown}: expected some of {sorted(TASKS)}")
     of_cell = {} if pooled is None or pooled.empty else dict(tuple(pooled.groupby([*CELL, "seed"])))
-    records = []
-    for key, group in rows.groupby([*CELL, "seed"], sort=True):
-        group = group.sort_values("sample_id", kind="stable")
+    records, first = [], {}
+    for key, group in cells(rows):
         task = TASKS[key[0]]
+        if task.kind == "pooled" and key[3] == GATED:
+            continue  # pools hold no single images
+        group = group.sort_values("sample_id", kind="stable")
+        _require_samples(key, group["sample_id"], *first.setdefault(key[0], (key, group["sample_id"])))
         values = _semantic(group, task) if task.kind == "semantic" else _binary(group, conventions)
         if task.kind == "pooled":
             values += _pooled(of_cell.get(key), group, key)
@@ -92,21 +98,15 @@ def per_seed(rows, pooled=None, conventions=PAPER):
     return pd.DataFrame(records, columns=[*CELL, "seed", "metric", "value", "threshold", "n_samples"])
 
 
-def _check_samples(rows):
-    unknown = sorted(set(rows["task"]) - set(TASKS))
-    if unknown:
-        raise AggregateError(f"unknown tasks {unknown}: expected some of {sorted(TASKS)}")
-    for task, group in rows.groupby("task"):
-        reference = None
-        for key, samples in group.groupby([*CELL, "seed"])["sample_id"]:
-            found = frozenset(samples)
-            reference = reference or (key, found)
-            if found != reference[1]:
-                raise AggregateError(
-                    f"{task}: {written(key[2:])} was scored on {len(found)} samples, "
-                    f"{written(reference[0][2:])} on {len(reference[1])}, "
-                    f"first difference {min(found ^ reference[1])!r}: score the missing samples"
-                )
+def _require_samples(key, samples, first_key, first):
+    """Refuse a cell that was scored on other samples than the first one of its task."""
+    if not np.array_equal(samples.to_numpy(), first.to_numpy()):
+        found, expected = set(samples), set(first)
+        raise AggregateError(
+            f"{key[0]}: {written(key[2:])} was scored on {len(found)} samples, "
+            f"{written(first_key[2:])} on {len(expected)}, "
+            f"first difference {min(found ^ expected)!r}: score the missing samples"
+        )
 
 
 def written(key):

@@ -61,8 +61,9 @@ def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
         where no task has both sides of any.
     """
     records = []
+    places = rows.groupby(["task", "method", "variant", "word_bank"]).indices
     for task in (name for name in TASKS if name in set(rows["task"])):
-        cells = dict(list(rows[rows["task"] == task].groupby(["method", "variant", "word_bank"])))
+        cells = {key[1:]: found for key, found in places.items() if key[0] == task}
         scores = {}
         for pair in (*pairs, *_contributed(cells)):
             keys = [(s.method, s.variant, s.word_bank or TASKS[task].word_bank) for s in (pair.a, pair.b)]
@@ -70,8 +71,8 @@ def intervals(rows, pairs=PAIRS, draws=10_000, seed=0):
                 continue
             for key in keys:
                 if key not in scores:
-                    scores[key] = image_scores(cells[key])
-            seeds = [cells[key]["seed"].nunique() for key in keys]
+                    scores[key] = image_scores(rows.iloc[cells[key]])
+            seeds = [rows["seed"].iloc[cells[key]].nunique() for key in keys]
             records.append(_compare(task, keys, [scores[key] for key in keys], seeds, draws, seed))
     if not records:
         raise AggregateError("no comparison can be made: the rows hold both sides of none of the pairs")

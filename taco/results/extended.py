@@ -15,7 +15,7 @@ from taco.metrics.tasks import TASKS
 from taco.results import aggregate
 from taco.results.aggregate import population_std, written
 from taco.results.ours import GATED
-from taco.results.score_files import CELL, AggregateError
+from taco.results.score_files import CELL, AggregateError, cells
 
 BY_IMAGE = "IoU by image"
 BY_CLASS = "IoU by class"
@@ -122,7 +122,7 @@ def per_seed(rows, split, given=None):
     chosen = {} if given is None else given.set_index(_KEYS)["threshold"].to_dict()
     other = None if given is None else f"best on {given['split'].iloc[0]}"
     records = []
-    for key, group in rows.groupby([*CELL, "seed"], sort=False):
+    for key, group in cells(rows, sort=False):
         if TASKS[key[0]].kind == "semantic":
             found = [(m, NO_THRESHOLD, np.nan, value) for m, value in semantic_measures(group).items()]
         else:

@@ -18,6 +18,7 @@ from taco import metrics
 from taco.metrics.tasks import TASKS
 from taco.results import counts
 from taco.results.aggregate import marked_at, population_std, threshold_counts
+from taco.results.score_files import cells
 
 OFF_SCREEN, SILENCE, NOISE, NO_SOURCE = "off-screen sound", "silence", "noise", "frames without a source"
 EXCHANGED = {OFF_SCREEN: "shuffled audio", SILENCE: "silence", NOISE: "noise"}
@@ -168,11 +169,11 @@ def grouped(rows):
         from `taco.results.score_files.load_rows`; of each task its default word bank is taken
     """
     for task, form in TASKS.items():
-        found = rows[(rows["task"] == task) & (rows["word_bank"] == form.word_bank)]
-        if form.kind == "semantic" or "peak" not in found:
+        if form.kind == "semantic" or "peak" not in rows:
             continue
-        found = found[found["peak"].notna()]
-        for (method, seed), group in found[found["method"].isin(METHODS)].groupby(["method", "seed"]):
+        wanted = (rows["task"] == task) & (rows["word_bank"] == form.word_bank) & rows["peak"].notna()
+        wanted &= rows["method"].isin(METHODS) & rows["variant"].isin(["proposed", *EXCHANGED.values()])
+        for (method, seed), group in cells(rows, ("method", "seed"), where=wanted):
             own = group[group["variant"] == "proposed"]
             seen = own["positives"] > 0
             kinds = {kind: group[group["variant"] == variant] for kind, variant in EXCHANGED.items()}

@@ -195,13 +195,40 @@ def load_rows(paths, at_once=AT_ONCE):
     """
     frame = _read(list(map(str, paths)), at_once)
     keys = [*CELL, "seed", "sample_id"]
-    twice = frame[frame.duplicated(keys, keep=False)]
-    if len(twice):
+    frame.sort_values(keys, kind="stable", ignore_index=True, inplace=True)
+    values = [frame[name].to_numpy() for name in keys]
+    twice = np.logical_and.reduce([column[1:] == column[:-1] for column in values])
+    if twice.any():
+        first = frame.loc[twice.argmax(), keys].tolist()
         raise AggregateError(
-            f"{len(twice)} score rows appear more than once, first {twice.iloc[0][keys].tolist()}: "
+            f"{twice.sum()} score rows appear more than once, first {first}: "
             "shards overlap or a file was given twice; score the task again"
         )
-    return frame.sort_values(keys, kind="stable", ignore_index=True)
+    return frame
+
+
+def cells(rows, keys=(*CELL, "seed"), sort=True, where=None):
+    """Rows in groups of equal keys, as ``groupby`` gives them, without a copy of all: one group is in memory at a time.
+
+    Parameters
+    ----------
+    rows : DataFrame
+    keys : sequence of str
+    sort : bool
+        by keys, or as they come first
+    where : Series of bool, optional
+        the rows that are grouped
+
+    Yields
+    ------
+    tuple of the keys' values, DataFrame
+    """
+    where = np.arange(len(rows)) if where is None else np.flatnonzero(where)
+    number = rows[list(keys)].iloc[where].groupby(list(keys), sort=sort).ngroup().to_numpy()
+    order, ends = np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))
+    for places in np.split(where[order], ends[:-1]) if len(where) else ():
+        group = rows.iloc[places]
+        yield tuple(group[name].iloc[0] for name in keys), group
 
 
 def check(path):
@@ -223,18 +250,19 @@ def _read(paths, at_once):
     if not found:
         raise AggregateError("expected score files, found none: nothing to aggregate")
     found = [file for file in found if len(file[0])] or found[:1]
-    frame = pd.concat([part for part, *_ in found], ignore_index=True)
-    store, row, places = (
-        Store(_read_lists, at_once, [group for *_, groups in found for group in groups]),
-        0,
-        {},
-    )
+    store = Store(_read_lists, at_once, [group for *_, groups in found for group in groups])
+    places, start = {}, 0
     for part, kind, _ in found:
         for name in LISTS[kind]:
-            where = places.setdefault(name, np.full(len(frame), ABSENT))
-            where[row : row + len(part)] = np.arange(row, row + len(part))
-        row += len(part)
-    return frame.assign(**{name: Counts(store, name, where) for name, where in places.items()})
+            where = places.setdefault(
+                name, np.full(len(store), ABSENT, np.int32 if len(store) < 2**31 else np.int64)
+            )
+            where[start : start + len(part)] = np.arange(start, start + len(part))
+        start += len(part)
+    frame = pd.concat([part for part, *_ in found], ignore_index=True)
+    for name, where in places.items():
+        frame[name] = Counts(store, name, where)
+    return frame
 
 
 def _read_file(path):

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from taco.metrics.tasks import TASKS
 from taco.results import (
     aggregate,
     comparisons,
@@ -18,11 +17,7 @@ from taco.results import (
     printing,
     tables,
 )
-from taco.results.counts import EMPTIED
-from taco.results.ours import GATED
 from taco.results.pages import Page
-
-POOLED = [name for name, task in TASKS.items() if task.kind == "pooled"]
 
 
 class Table(NamedTuple):
@@ -50,15 +45,21 @@ class Tables:
     ----------
     config : mapping
         Its ``suite``, ``split``, ``seed``, ``tables`` and ``segment`` count.
-    scored : DataFrame
-        from `taco.results.score_files.load_rows`
+    rows : DataFrame
+        from `taco.results.score_files.load_rows`, and those of the gate (`of`)
     pooled : DataFrame
         from `taco.results.pools.load`
     """
 
     config: Mapping[str, Any]
-    scored: pd.DataFrame
+    rows: pd.DataFrame
     pooled: pd.DataFrame
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], scored: pd.DataFrame, pooled: pd.DataFrame) -> "Tables":
+        """Of what was scored, to which rows of what the gate leaves are added."""
+        gated = gating.rows(scored, config["segment"]["confidence_threshold"])
+        return cls(config, pd.concat([scored, gated], ignore_index=True) if len(gated) else scored, pooled)
 
     @property
     def gates(self) -> Mapping[str, Any]:
@@ -71,21 +72,6 @@ class Tables:
         return aggregate.Conventions.of(self.config["tables"])
 
     @cached_property
-    def gated(self) -> pd.DataFrame:
-        """Rows of what the gate leaves."""
-        return gating.rows(self.scored, self.gates)
-
-    @cached_property
-    def rows(self) -> pd.DataFrame:
-        """All rows, those of the gate too."""
-        gated = self.gated
-        return (
-            pd.concat([self.scored.assign(**{EMPTIED: False}), gated], ignore_index=True)
-            if len(gated)
-            else self.scored
-        )
-
-    @cached_property
     def _extended(self) -> pd.DataFrame:
         given = self.config["tables"]["thresholds"]
         given = extended.read_thresholds(given, self.config["split"]) if given else None
@@ -93,9 +79,7 @@ class Tables:
 
     def summary(self) -> pd.DataFrame:
         """What `taco.results.tables.build` takes."""
-        # Pools hold no single images, so the gate has no pooled scores.
-        without_pool = (self.rows["variant"] == GATED) & self.rows["task"].isin(POOLED)
-        return aggregate.summarise(self.rows[~without_pool], self.pooled, self.conventions)
+        return aggregate.summarise(self.rows, self.pooled, self.conventions)
 
     def thresholds(self) -> pd.DataFrame:
         """This run's best thresholds, for another run to take."""
@@ -123,9 +107,9 @@ class Tables:
     def _negatives(self) -> pd.DataFrame:
         """What is marked where nothing sounds: the test, the benchmark's figures, the gate's."""
         values = [
-            negatives.per_seed(self.scored),
-            negative_audio.per_seed(self.scored),
-            gating.per_seed(self.scored, self.gates),
+            negatives.per_seed(self.rows),
+            negative_audio.per_seed(self.rows),
+            gating.per_seed(self.rows, self.gates),
         ]
         values = pd.concat([found for found in values if len(found)] or values[:1], ignore_index=True)
         return negatives.table(values, self.config["suite"], unscaled=(negative_audio.UNIVERSAL,))
