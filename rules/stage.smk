@@ -26,6 +26,7 @@ rule manifest:
         ancient("results/{suite}/doctor.json"),
     output:
         "results/{suite}/manifests/{dataset}.parquet",
+        files="results/{suite}/manifests/{dataset}.files.parquet",
     log:
         "results/{suite}/logs/manifest/{dataset}.log",
     benchmark:

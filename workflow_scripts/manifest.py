@@ -4,7 +4,7 @@ import logging
 
 from job import run
 
-from taco.data import datasets, manifest
+from taco.data import contents, datasets, manifest
 
 log = logging.getLogger("taco")
 
@@ -13,6 +13,7 @@ def main(snakemake):
     dataset = snakemake.params.dataset
     frame = manifest.limit(manifest.build(dataset), snakemake.params.limit)
     masks = manifest.check(frame, dataset, workers=snakemake.threads)
+    contents.write(contents.of_manifest(frame, snakemake.threads), snakemake.output.files)
     manifest.write(frame, snakemake.output[0], masks)
     counts = len(frame), frame["clip_id"].nunique(), len(datasets.class_names(dataset))
     log.info("%s: %d samples in %d clips; the dataset has %d classes", dataset["name"], *counts)

@@ -3,20 +3,7 @@
 from job import run
 
 from taco import runtime
-from taco.data.datasets import class_names
 from taco.method import features, stimuli, text
-
-
-def banks_of(datasets, banks):
-    """Labels by group (dataset/bank, and dataset/classes) over all datasets."""
-    groups = {}
-    for dataset in datasets:
-        classes = class_names(dataset)
-        groups[f"{dataset['name']}/{text.CLASSES}"] = classes
-        for bank, options in banks.items():
-            dropped = dataset["drop_labels"].get(bank, [])
-            groups[f"{dataset['name']}/{bank}"] = text.bank_labels(options["source"], classes, dropped)
-    return groups
 
 
 def main(snakemake):
@@ -34,7 +21,7 @@ def main(snakemake):
     constants = text.model_constants(models.clip, models.clap, models.fcclip)
     text.write(
         snakemake.output[0],
-        banks_of(snakemake.params.datasets, snakemake.params.banks),
+        text.words(snakemake.params.datasets, snakemake.params.banks),
         settings["prompts"],
         models.clip,
         models.clap,

@@ -16,7 +16,7 @@ import pandas as pd
 from taco import modules, runtime, suites
 from taco.cache import receipts
 from taco.cache.hdf5 import Cache, CacheError, fingerprint, open_cache
-from taco.data import manifest
+from taco.data import contents, manifest
 from taco.data.problems import ManifestError
 from taco.results import pools, score_files, whole
 from taco.results.score_files import AggregateError
@@ -120,8 +120,22 @@ class Checker:
             except FORESEEN as error:
                 yield line(error)
                 continue
+            yield from self._edited(name)
             if not found.equals(wanted):
                 yield f"{path}: expected the {len(wanted)} rows of {options['root']} as it is now, found {_unlike(found, wanted)}"
+
+    def _edited(self, name: str) -> Iterator[str]:
+        """Files of the dataset that are not what they were when its manifest was made."""
+        path = self.folder / f"manifests/{name}.files.parquet"
+        self.seen(path)
+        try:
+            found = contents.read(path)
+        except ManifestError as error:
+            yield line(error)
+            return
+        self.seen(*found["path"])
+        remedy = f"Delete {self.folder}/manifests/{name}.parquet and run again, and all that depends on it is made anew"
+        yield from (f"{edited}. {remedy}" for edited in contents.edited(found))
 
     def _text(self) -> Iterator[str]:
         expect = {
@@ -131,7 +145,26 @@ class Checker:
             "seed": self.config["seed"],
             **self.models,
         }
-        yield from self._cache(self.folder / "text.h5", "text", expect)
+        path = self.folder / "text.h5"
+        yield from self._cache(path, "text", expect)
+        yield from self._words(path)
+
+    def _words(self, path: Path) -> Iterator[str]:
+        """Whether the files of words are those that were embedded."""
+        from taco.method import text
+
+        datasets = [suites.data_of(self.config, name) for name in suites.used_datasets(self.config)]
+        banks = {name: suites.bank(self.config, name) for name in self.config["banks"]}
+        try:
+            wanted, held = text.words(datasets, banks), text.Text(path)
+            odd = [
+                group for group, names in wanted.items() if held.labels(*group.rsplit("/", 1)).names != names
+            ]
+        except (*FORESEEN, text.BankError, KeyError) as error:
+            self.notes.append(f"{path}: words not compared ({line(error)})")
+            return
+        if odd:
+            yield f"{path}: expected the words of {', '.join(odd)} as their files have them now, found others; delete it and run again"
 
     def _shard(self, name: str, shard: int) -> Iterator[str]:
         """All files of a shard; what reads a damaged one is compared all the same where it can be."""
@@ -356,7 +389,7 @@ def expected_files(config: Mapping[str, Any]) -> Iterator[Path]:
     for ending in ("rows.parquet", "pools.parquet", "examples.h5"):
         yield from map(Path, suites.score_files(config, ending))
     for name in suites.used_datasets(config):
-        yield folder / f"manifests/{name}.parquet"
+        yield from (folder / f"manifests/{name}.{ending}" for ending in ("parquet", "files.parquet"))
         yield folder / f"features/{name}.json"
         for shard in suites.shards(config, name):
             yield from (folder / f"{kind}/{name}/{shard}.h5" for kind in ("features", "proposals"))

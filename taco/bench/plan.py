@@ -14,7 +14,7 @@ from taco.bench import costs
 from taco.bench.rates import MeasuredRates
 from taco.metrics.tasks import TASKS
 
-PROGRAM, SCALARS_OF_A_ROW, COUNTS_OF_A_ROW = 200e6, 600, 10_000
+PROGRAM, SCALARS_OF_A_ROW, COUNTS_OF_A_ROW = 200e6, 700, 10_000
 """Bytes, see `memory_of_rows`."""
 PARTS = {"features": "features", "factorize": "conmf", "score": "scores"}
 """Stages of a shard, and the part of `taco.bench.costs` that each is."""

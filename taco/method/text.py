@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from taco.cache.hdf5 import CacheWriter, open_cache
+from taco.data.datasets import class_names
 
 SAMPLE = "-"
 """A text file has one record; this is its sample id."""
@@ -85,6 +86,25 @@ def bank_labels(source: str, classes: Sequence[str], drop: Iterable[str] = ()) -
             f"{source}: expected labels, each once; found {len(labels)}, {len(set(labels))} different."
         )
     return labels
+
+
+def words(
+    datasets: Iterable[Mapping[str, Any]], banks: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[str]]:
+    """Labels by group (dataset/bank, and dataset/classes) over all datasets, from their files.
+
+    Raises
+    ------
+    BankError
+    """
+    groups = {}
+    for dataset in datasets:
+        classes = class_names(dataset)
+        groups[f"{dataset['name']}/{CLASSES}"] = classes
+        for bank, options in banks.items():
+            dropped = dataset["drop_labels"].get(bank, [])
+            groups[f"{dataset['name']}/{bank}"] = bank_labels(options["source"], classes, dropped)
+    return groups
 
 
 def _read_csv(path: Path) -> list[str]:
