@@ -336,7 +336,7 @@ def read_yaml(path: str | Path) -> Any:
     ------
     OSError
     ValueError
-        In one line, for whatever is no YAML, also dates that do not exist and nesting or aliases without end.
+        In one line, for whatever is no YAML, also dates that do not exist, nesting or aliases without end, halves of signs.
     """
     import yaml
 
@@ -349,7 +349,8 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def require_bounded(value: Any) -> None:
-    """Raise `ValueError` for nested values that hold themselves, or each other so often that nobody could have written it."""
+    """Raise `ValueError` for nested values that hold themselves, or each other so often that nobody could have written it;
+    and for text that no file could hold."""
     pending, seen = [(value, 0)], 0
     while pending:
         part, depth = pending.pop()
@@ -358,10 +359,24 @@ def require_bounded(value: Any) -> None:
             raise ValueError(
                 f"nesting beyond {DEEPEST} levels or {MOST_VALUES} values: does an alias (*name) hold itself?"
             )
+        for text in part if isinstance(part, Mapping) else [part]:
+            if isinstance(text, str) and not is_text(text):
+                raise ValueError(
+                    f"half of a sign (a lone surrogate) in the text {text!r}: write the whole sign"
+                )
         if isinstance(part, Mapping):
             pending += [(item, depth + 1) for item in part.values()]
         elif isinstance(part, list | tuple | set):
             pending += [(item, depth + 1) for item in part]
+
+
+def is_text(value: str) -> bool:
+    """Whether a file can hold a text: JSON, YAML and names of files may have halves of signs, which UTF-8 has no bytes for."""
+    try:
+        value.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 def digest(value: Any) -> str:

@@ -340,6 +340,13 @@ def test_a_missing_key_is_named_with_its_path(config, path):
     assert f"{path}: missing" in problems(config)
 
 
+@pytest.mark.parametrize("change", [{"label": "a\ud800"}, {"\udfff": 1}])
+def test_text_that_no_file_could_hold_is_refused(config, change):
+    config["variants"]["no-min"] |= change
+    with pytest.raises(suites.ConfigError, match=r"half of a sign .* in the text '.*\\ud"):
+        suites.prepare(config)
+
+
 def test_all_mistakes_are_listed_together(config):
     config = changed(changed(config, "solver.stpes", 1), "device", "gpu")
     assert "2 problem(s)" in problems(config)

@@ -33,13 +33,14 @@ import pandas as pd
 
 from taco.data import datasets
 from taco.data.problems import ManifestError, Problem, reason
-from taco.runtime import atomic_write
+from taco.runtime import atomic_write, is_text
 
 LONGEST_NAME = 200
 """Bytes of a sample's id: file systems take 255, of which endings and private names need some."""
 SCHEMA_VERSION = 1
 ROWS_OF_A_GROUP = 1 << 14
 """Rows that are read together: a job of a large dataset reads those of its shard."""
+FILES = ("image", "audio", "mask")
 COLUMNS: dict[str, str] = {
     "sample_id": "object",
     "clip_id": "object",
@@ -150,6 +151,10 @@ def structure_problems(frame: pd.DataFrame, dataset: Mapping) -> list[Problem]:
     if not problems:  # the order of repeated ids says nothing
         problems += _order_problems(frame, source)
     known = set(datasets.class_names(dataset))
+    names = [*known, *(name for column in ("clip_id", *FILES) for name in frame[column].unique())]
+    for name in sorted(name for name in names if not is_text(name)):
+        remedy = "Rename it: no table can hold halves of signs."
+        problems.append(Problem(source, "names of whole signs (UTF-8)", repr(name), remedy))
     for name, count in frame["classes"].explode().dropna().value_counts(sort=False).items():
         if name not in known:
             remedy = f"Correct the metadata, or add the class to the dataset's {len(known)} classes."

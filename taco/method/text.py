@@ -21,6 +21,7 @@ import numpy as np
 
 from taco.cache.hdf5 import CacheWriter, open_cache
 from taco.data.datasets import class_names
+from taco.runtime import is_text
 
 SAMPLE = "-"
 """A text file has one record; this is its sample id."""
@@ -81,6 +82,10 @@ def bank_labels(source: str, classes: Sequence[str], drop: Iterable[str] = ()) -
             f"{source}: expected to drop the labels {unknown}, found none such. Correct `drop_labels`."
         )
     labels = [label for label in labels if label not in set(drop)]
+    if broken := [label for label in labels if not is_text(label)]:
+        raise BankError(
+            f"{source}: expected labels of whole signs, found {broken[0]!r}. Correct it at its source."
+        )
     if not labels or len(set(labels)) != len(labels):
         raise BankError(
             f"{source}: expected labels, each once; found {len(labels)}, {len(set(labels))} different."

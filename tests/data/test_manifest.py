@@ -186,6 +186,14 @@ def test_duplicate_ids_unknown_classes_and_other_splits_are_found(frame, dataset
     ]
 
 
+@pytest.mark.parametrize("column", ["clip_id", "image", "audio", "mask"])
+def test_halves_of_signs_are_found_before_a_table_would_have_to_hold_them(column, frame, dataset):
+    strange = frame.copy()
+    strange[column] = strange[column].where(strange["clip_id"] != strange["clip_id"].iloc[0], "a\udcff")
+    found = manifest.structure_problems(strange, dataset)
+    assert [problem.found for problem in found] == [repr("a\udcff")]
+
+
 def test_clips_that_are_parted_or_out_of_order_are_found(frame, dataset):
     parted = frame.iloc[[0, 5, 1, 2]].reset_index(drop=True)
     assert "clip 'a1b2' in several places" in problems_of(parted, dataset)[0].found

@@ -86,5 +86,7 @@ def test_bad_banks_are_named(tmp_path):
         text.bank_labels("classes", ["a"], drop=["b"])
     with pytest.raises(text.BankError, match="each once"):
         text.bank_labels("classes", ["a", "a"])
+    with pytest.raises(text.BankError, match=r"whole signs, found 'a\\ud800'"):
+        text.bank_labels("classes", ["a\ud800"])
     with pytest.raises(text.BankError, match="found 0"):
         text.bank_labels("classes", ["a"], drop=["a"])
