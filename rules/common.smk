@@ -30,7 +30,9 @@ from taco.cache import receipts
 try:
     suites.prepare(config)
     runtime.check_writable(f"results/{config['suite']}")
-except (suites.ConfigError, runtime.OutputError) as error:
+    if workflow.is_main_process:
+        runtime.check_clock(f"results/{config['suite']}", suites.read_files(config))
+except (suites.ConfigError, runtime.OutputError, runtime.ClockError) as error:
     raise WorkflowError(str(error)) from None
 
 

@@ -82,6 +82,7 @@ rule train_miniature_models:
             "results/{suite}/models/{part}.safetensors", suite=config["suite"], part=["clip", "clap", "fcclip"]
         ),
         card=f"results/{config['suite']}/models/README.md",
+        sums=f"results/{config['suite']}/models/SHA256SUMS",
     log:
         f"results/{config['suite']}/logs/train_miniature_models.log",
     benchmark:

@@ -9,14 +9,17 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import platform
 import re
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,6 +148,54 @@ def check_writable(folder: str | Path) -> None:
     raise OutputError(
         f"{path}: expected a folder to which {folder} can be written, found {found}. "
         "Remove it, mend its permissions, or run elsewhere with `--directory`."
+    )
+
+
+class ClockError(RuntimeError):
+    """A file is dated in the future: says which, and what to do."""
+
+
+CLOCKS_DIFFER = 300
+"""Seconds by which the clocks of a file server and of this machine may differ."""
+
+
+def check_clock(folder: str | Path, others: Iterable[str | Path] = ()) -> None:
+    """Raise an error where a file is dated in the future, since a clock was set back: before any work.
+
+    Snakemake refuses what is made from such a file, but only once it has been made.
+
+    Parameters
+    ----------
+    folder : path
+        Results: its files and those of its folders, but not of theirs that no job reads (world, gallery, logs).
+    others : iterable of path
+        Further files that jobs read.
+
+    Raises
+    ------
+    ClockError
+    """
+    left_out, files = {"world", "gallery", "logs", "benchmarks"}, []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in left_out]
+        files += [os.path.join(place, name) for name in names]
+    times = {str(path): os.stat(path).st_mtime for path in (*files, *others) if os.path.exists(path)}
+    now, last = time.time(), max(times, key=times.__getitem__, default=None)
+    if last is None or times[last] <= now + CLOCKS_DIFFER:
+        return
+    seconds, written = (
+        math.ceil(times[last] - now),
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(times[last])),
+    )
+    remedy = (
+        f"find {shlex.quote(str(folder))} -exec touch -h -r {{}} -d '-{seconds} seconds' {{}} \\; sets all times of the "
+        "results back and keeps their order"
+        if last in files
+        else f"touch {shlex.quote(last)} gives the file the present time"
+    )
+    raise ClockError(
+        f"{last}: expected a time in the past, found {written}, {seconds} s from now: this machine's clock was set back, or "
+        f"another's is fast. What is made from the file would look older than it. Set the clock right; if it is, {remedy}."
     )
 
 

@@ -9,7 +9,7 @@ from job import run
 
 from taco import runtime
 from taco.miniature import dense, gates, training
-from taco.models import clip
+from taco.models import clip, sums
 
 
 def main(snakemake):
@@ -25,6 +25,7 @@ def main(snakemake):
     training.train_clip(folder, settings)
     training.train_clap(folder, settings)
     training.train_fcclip(folder, settings)
+    sums.write(folder, [Path(path).name for path in snakemake.output.weights])
     measured = gates.measure(folder, settings)
     found = dense.localisation(clip.load(gates.specs(folder, settings)["clip"]), gates.HELD_OUT_SEED)
     with runtime.atomic_write(snakemake.output.card) as path:

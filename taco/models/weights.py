@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from taco.models import keys
+from taco.models import keys, sums
 from taco.runtime import file_digest
 
 LOCK = Path(__file__).resolve().parents[2] / "config/weights.lock.yaml"
@@ -110,9 +110,18 @@ def _describe(state: object) -> str:
 
 
 def check_digest(path: str | Path, lock: str | Path | None = None) -> None:
-    """Raise `WeightsError` when a file is not the one whose SHA-256 the lock file (default `LOCK`) has for its name."""
+    """Raise `WeightsError` when a file is not the one whose SHA-256 a list has for its name.
+
+    Lists are the lock file (default `LOCK`), and the one beside the file (`taco.models.sums`).
+    """
+    listed, found = sums.beside(path), None
+    if listed and (found := file_digest(path)) != listed:
+        raise WeightsError(
+            f"{path}: expected the sha256 {listed} of {Path(path).with_name(sums.NAME)}, found {found}. Restore the file (those of "
+            "the miniature suite from git); where another file is meant, correct the list."
+        )
     locked = _locked(path, lock)
-    if locked and (found := file_digest(path)) not in locked:
+    if locked and (found := found or file_digest(path)) not in locked:
         raise WeightsError(
             f"{path}: expected the sha256 {' or '.join(locked)} of {lock or LOCK}, found {found}. Fetch it again; where "
             "another file is meant, correct the lock."

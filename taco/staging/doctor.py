@@ -14,7 +14,7 @@ from rich.text import Text
 
 from taco import suites
 from taco.data.datasets import ade
-from taco.models import backends
+from taco.models import backends, sums
 from taco.runtime import REPORTED_PACKAGES, file_digest, versions
 from taco.staging import bring, inbox, space, vggsound
 from taco.staging.sources import (
@@ -175,7 +175,14 @@ def _verified(source: Source | None, place: Path, settings: bring.Settings, quic
     if source is None:
         if place.is_file() and place.stat().st_size == 0:
             raise StagingError(f"{place}: expected content, found an empty file.")
-        return f"sha256 {file_digest(place)[:16]}" if place.is_file() and not quick else ""
+        if quick or not place.is_file():
+            return ""
+        found, listed = file_digest(place), sums.beside(place)
+        if listed not in (None, found):
+            raise StagingError(
+                f"{place}: expected the sha256 {listed[:16]} of {place.with_name(sums.NAME)}, found {found[:16]}."
+            )
+        return f"sha256 {found[:16]}"
     return bring.verify(source, Lock.read(lock_path(settings.catalogue, source.lock)), place, quick=quick)
 
 

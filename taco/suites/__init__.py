@@ -109,6 +109,13 @@ def check(config: Config, path: str | Path = SCHEMA) -> None:
     _refuse(problems or consistency.problems(config, _solved(config)))
 
 
+def read_files(config: Config) -> list[str]:
+    """Single files that a configuration names and jobs read: of models, banks and tables."""
+    named = [model.get(key) for model in config["models"].values() for key in ("weights", "architecture")]
+    named += [bank(config, name)["source"] for name in config["banks"]]
+    return [path for path in (*named, config["tables"]["reported"], config["tables"]["thresholds"]) if path]
+
+
 def check_shown(config: Config) -> None:
     """Check that the runs of a checked configuration fill its tables and figures, which the whole workflow makes.
 
