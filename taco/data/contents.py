@@ -11,11 +11,10 @@ from pathlib import Path
 import pandas as pd
 import xxhash
 
+from taco.data.manifest import FILES
 from taco.data.problems import ManifestError, Problem, reason
 from taco.runtime import atomic_write
 
-FILES = ("image", "audio", "mask")
-"""Columns of the manifest that name a file."""
 MOST_WORKERS = 8
 _AT_ONCE = 1 << 20
 

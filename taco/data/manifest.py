@@ -41,6 +41,7 @@ SCHEMA_VERSION = 1
 ROWS_OF_A_GROUP = 1 << 14
 """Rows that are read together: a job of a large dataset reads those of its shard."""
 FILES = ("image", "audio", "mask")
+"""Columns that name a file."""
 COLUMNS: dict[str, str] = {
     "sample_id": "object",
     "clip_id": "object",
