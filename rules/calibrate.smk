@@ -21,7 +21,7 @@ rule calibrate:
         runtime=30,
     params:
         code=digest("calibrate"),
-        rows=suites.score_files(config, "rows.parquet"),
+        rows=score_rows(),
         suite=config["suite"],
     script:
         "../workflow_scripts/calibrate.py"

@@ -214,6 +214,16 @@ def task_files(wildcards, folder):
     return [f"results/{wildcards.suite}/{folder}/{name}/{shard}.h5" for shard in suites.shards(config, name)]
 
 
+def score_rows():
+    """Files of score rows, each with what must have made it: those of another run are never taken for them."""
+    found = {}
+    for path in suites.score_files(config, "rows.parquet"):
+        name, _, file = path.split("/")[-3:]
+        told = suites.told_to_scores(config, name, file.removesuffix(".rows.parquet"))
+        found[path] = {"code": digest("score"), "settings": runtime.digest(told)}
+    return found
+
+
 def every_shard(pattern):
     """A path pattern with each shard of each used dataset."""
     return [

@@ -67,7 +67,7 @@ rule figures:
         runtime=minutes(60),
     params:
         code=digest("figures"),
-        rows=suites.score_files(config, "rows.parquet"),
+        rows=score_rows(),
         pools=suites.score_files(config, "pools.parquet"),
         examples=suites.score_files(config, "examples.h5"),
         banks={task["dataset"]: task["default_bank"] for task in reversed(config["tasks"].values())},
@@ -111,7 +111,7 @@ rule gallery:
         runtime=minutes(120),
     params:
         code=digest("gallery"),
-        rows=suites.score_files(config, "rows.parquet"),
+        rows=score_rows(),
         examples=suites.score_files(config, "examples.h5"),
         datasets=suites.used_datasets(config),
         words=config["figures"]["words"],

@@ -29,7 +29,7 @@ rule tables:
         runtime=minutes(60),
     params:
         code=digest("tables"),
-        rows=suites.score_files(config, "rows.parquet"),
+        rows=score_rows(),
         pools=suites.score_files(config, "pools.parquet"),
         settings=settings("suite", "split", "seed", "tables")
         | {"segment": {"confidence_threshold": config["segment"]["confidence_threshold"]}},
@@ -99,7 +99,7 @@ rule costs:
         runtime=minutes(60),
     params:
         code=digest("costs"),
-        rows=suites.score_files(config, "rows.parquet"),
+        rows=score_rows(),
         suite=config["suite"],
         methods={name: suites.methods(config, name) for name in suites.used_datasets(config)},
         labels={

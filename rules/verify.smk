@@ -38,7 +38,7 @@ rule checks:
         runtime=minutes(60),
     params:
         code=digest("checks"),
-        rows=suites.score_files(config, "rows.parquet"),
+        rows=score_rows(),
         pools=suites.score_files(config, "pools.parquet"),
         datasets=[
             (

@@ -153,14 +153,20 @@ class Checker:
         """Whether the files of words are those that were embedded."""
         from taco.method import text
 
-        datasets = [suites.data_of(self.config, name) for name in suites.used_datasets(self.config)]
+        datasets = [
+            {
+                **suites.class_options(self.config, name),
+                "drop_labels": self.config["datasets"][name]["drop_labels"],
+            }
+            for name in suites.used_datasets(self.config)
+        ]
         banks = {name: suites.bank(self.config, name) for name in self.config["banks"]}
         try:
             wanted, held = text.words(datasets, banks), text.Text(path)
             odd = [
                 group for group, names in wanted.items() if held.labels(*group.rsplit("/", 1)).names != names
             ]
-        except (*FORESEEN, text.BankError, KeyError) as error:
+        except (*FORESEEN, text.BankError) as error:
             self.notes.append(f"{path}: words not compared ({line(error)})")
             return
         if odd:
@@ -279,7 +285,7 @@ class Checker:
                 found = score_files.about(path)["made"]
                 wanted = score_files.made_from(
                     self.code["score"],
-                    [told, *self._told_to_scores(name)],
+                    suites.told_to_scores(self.config, name, task),
                     frame,
                     self._read_by_scores(name, shard),
                 )
@@ -302,17 +308,6 @@ class Checker:
                 "code": self.code["score"],
             }
             yield from self._cache(f"{stem}.examples.h5", "examples", examples, list(frame["sample_id"]))
-
-    def _told_to_scores(self, name: str) -> list[Any]:
-        """What the stage is told of a dataset, as its rule says it."""
-        config = self.config
-        return [
-            {method: options["label"] for method, options in suites.methods(config, name).items()},
-            suites.dataset(config, name),
-            suites.shown_variants(config, name),
-            suites.own_metrics(config, name),
-            suites.settings(config, *suites.SCORE_KEYS),
-        ]
 
     def _read_by_scores(self, name: str, shard: int) -> dict[str, tuple[Path, str]]:
         caches = {

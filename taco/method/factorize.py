@@ -82,14 +82,27 @@ def read_tokens(
     -------
     image : list of float16 [N, C_I], one for each of ``samples``
     audio : list of float16 [T, C_A], one for each of ``sounds`` (repeats allowed)
+
+    Raises
+    ------
+    CacheError
+        Also where a sample lies in none of the files.
     """
-    image, audio = {}, {}
+    paths, image, audio = list(paths), {}, {}
     for path in paths:
         with open_cache(path, "features", expect) as cache:
             held = set(cache.sample_ids)
             for wanted, name, found in ((samples, "image_tokens", image), (sounds, "audio_tokens", audio)):
                 for sample in held.intersection(wanted):
                     found[sample] = torch.from_numpy(cache[name][cache.position(sample)])
+    if missing := [
+        *(one for one in samples if one not in image),
+        *(one for one in sounds if one not in audio),
+    ]:
+        raise CacheError(
+            f"{', '.join(map(str, paths))}: expected sample {missing[0]!r}, found others. It was made from another manifest: "
+            "delete it and run again."
+        )
     return [image[sample] for sample in samples], [audio[sample] for sample in sounds]
 
 

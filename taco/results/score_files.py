@@ -5,6 +5,7 @@ each of its columns of lists, so that counts can be read a portion at a time (`t
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import groupby
@@ -178,8 +179,8 @@ def load_rows(paths, at_once=AT_ONCE):
 
     Parameters
     ----------
-    paths : iterable of path
-        files of kind binary or semantic
+    paths : iterable of path, or mapping path → dict
+        files of kind binary or semantic, and what must have made each of them: ``code`` and ``settings`` of `made_from`
     at_once : int
         rows whose counts are in memory at once
 
@@ -190,9 +191,11 @@ def load_rows(paths, at_once=AT_ONCE):
     Raises
     ------
     AggregateError
-        No file, a file of another schema or kind, or a row that appears twice. So does whatever reads counts that
+        No file, a file of another schema or kind, one that something else made, or a row that appears twice. So does whatever reads counts that
         are not those that were written.
     """
+    for path, made in paths.items() if isinstance(paths, Mapping) else ():
+        _require_made(path, made)
     frame = _read(list(map(str, paths)), at_once)
     keys = [*CELL, "seed", "sample_id"]
     frame.sort_values(keys, kind="stable", ignore_index=True, inplace=True)
@@ -205,6 +208,15 @@ def load_rows(paths, at_once=AT_ONCE):
             "shards overlap or a file was given twice; score the task again"
         )
     return frame
+
+
+def _require_made(path, made):
+    found = about(path)["made"] or {}
+    if odd := [name for name, value in made.items() if found.get(name) != value]:
+        raise AggregateError(
+            f"{path}: expected scores of this configuration, found some that were made with other {' and '.join(odd)}: they are "
+            f"another run's. Delete {Path(path).parent} and run again."
+        )
 
 
 def cells(rows, keys=(*CELL, "seed"), sort=True, where=None):

@@ -447,6 +447,18 @@ def scored_tasks(config: Config, name: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def told_to_scores(config: Config, name: str, task: str) -> list[Any]:
+    """Return all that scoring a task of a dataset is told by the configuration, as its rule says it."""
+    return [
+        scored_tasks(config, name)[task],
+        {method: options["label"] for method, options in methods(config, name).items()},
+        dataset(config, name),
+        shown_variants(config, name),
+        own_metrics(config, name),
+        settings(config, *SCORE_KEYS),
+    ]
+
+
 def score_files(config: Config, ending: str) -> list[str]:
     """Return the files of all tasks and shards with an ending, in the folders of their scores."""
     return [

@@ -63,7 +63,9 @@ def test_after_a_clock_was_set_back_results_are_kept_or_one_error_says_so_before
     results = copy / RESULTS
     # All is older than what it was made from and than the code: nothing of it is stale.
     shift(results, -400 * DAY)
-    assert not planned(copy, "--until", "tables") - {"text", "features", "factorize", "score", "tables"}
+    workers.snakemake(copy, "--until", "tables")
+    assert table_bytes(copy) == table_bytes(undisturbed[0])
+    assert not planned(copy, "--until", "tables")
     # The clock is set back behind all results.
     shift(results, 800 * DAY)
     plan(copy, {})

@@ -7,7 +7,7 @@ import pytest
 from score_rows import binary_rows, frame_of, pool_rows, semantic_rows
 
 from taco.cache.hdf5 import CacheWriter
-from taco.results import pools, score_files
+from taco.results import counts, pools, score_files
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("binary", binary_rows()), ("semantic", semantic_rows())])
@@ -99,3 +99,38 @@ def test_rows_say_what_made_them_and_other_things_make_other_words(tmp_path):
     with CacheWriter(tmp_path / "f.h5", "features", ["a"], {}) as writer:
         writer.put("x", 0, 2.0)
     assert score_files.made_from("c", {"size": 1}, frame, caches)["caches"] != made["caches"]
+
+
+def test_rows_of_another_run_are_refused_by_name(tmp_path):
+    path, made = tmp_path / "a.parquet", {"code": "c", "settings": "s"}
+    score_files.write_rows(binary_rows(), path, "binary", made=made)
+    assert len(score_files.load_rows({path: made})) == len(binary_rows())
+    for other in ("code", "settings"):
+        with pytest.raises(
+            score_files.AggregateError, match=rf"a\.parquet: .* made with other {other}: .* Delete"
+        ):
+            score_files.load_rows({path: made | {other: "x"}})
+    score_files.write_rows(binary_rows(), path, "binary")
+    with pytest.raises(score_files.AggregateError, match="other code and settings"):
+        score_files.load_rows({path: made})
+
+
+def test_counts_that_were_replaced_after_the_file_was_opened_are_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    score_files.write_rows(binary_rows(skill=0.5), path, "binary")
+    rows = score_files.load_rows([path])
+    score_files.write_rows(binary_rows(skill=0.9), path, "binary")
+    with pytest.raises(score_files.AggregateError, match=r"a\.parquet.*tp.*checksum"):
+        counts.table(rows, "tp")
+
+
+def test_a_row_group_holds_one_cell_and_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(score_files, "ROWS_OF_A_GROUP", 3)
+    rows = frame_of(binary_rows() + binary_rows(method="U only"), tmp_path)
+    (path,) = tmp_path.iterdir()
+    sizes = [pq.read_metadata(path).row_group(n).num_rows for n in range(pq.ParquetFile(path).num_row_groups)]
+    assert sizes == [3, 3, 2] * 6  # eight samples of two methods and three seeds
+    assert [key for key, _ in score_files.cells(rows, ("method", "seed"))] == [
+        (method, seed) for method in ("TACO", "U only") for seed in range(3)
+    ]
+    score_files.check(path)

@@ -1,6 +1,7 @@
 """Runs of the workflow in projects of their own, on a very small world."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def snakemake(folder, *arguments, overlay=True, check=True):
 def planned(folder, *arguments):
     """Names of the rules that a dry run would run."""
     _, output = snakemake(folder, "--dry-run", *arguments)
-    if "Nothing to be done" in output:
+    if "Nothing to be done" in output or re.search(r"^total +0$", output, re.MULTILINE):
         return set()
     lines = [line.split() for line in output.splitlines()]
     words = [line[1].rstrip(":") for line in lines if len(line) == 2 and line[0] in ("rule", "localrule")]
