@@ -8,12 +8,6 @@ from workers import Workers, jobs
 from workflow import OVERLAY, make_project
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.parent.name == "faults":
-            item.add_marker("faults")
-
-
 @pytest.fixture(scope="session")
 def workers(tmp_path_factory):
     found = Workers(tmp_path_factory.mktemp("workers"))

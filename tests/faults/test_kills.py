@@ -12,6 +12,7 @@ import pytest
 from workers import jobs, plan
 from workflow import RESULTS, table_bytes
 
+pytestmark = pytest.mark.kills
 STAGES = ("world", "manifest", "text", "features", "factorize", "score", "tables")
 # How often a job is killed while it writes.
 WRITES = {"text": 2, "features": 4, "factorize": 4, "score": 3, "tables": 2}
