@@ -18,8 +18,9 @@ Notes, predictions and outcomes; newest last. CPU: 2 cores (EPYC, Zen 4), shared
 - Both cores free, batch 8, times faster than the expanded form (one seed, three seeds): miniature size 7.8 and 15.3, paper's
   size 14.8 and 37 (by processor time 15.6, 30.5, 15.4, 36.3). On a crowded machine the expanded form, which uses both cores,
   suffers more, and 20 to 61 were seen. One seed's products have 8 rows: calls and the reading of X rule.
-- Why not 20 with one seed: of a step at the paper's size, batch 8, three quarters are its products (X twice 30 %, words and
-  projection 45 %), which the expanded form has as well, with fewer calls a row; at the miniature size half are.
+- Two cores of a Xeon (2 MiB of L2 each, 257 GFLOP/s), both free: paper's size 34 and 65 (36 and 66), miniature size 7.3 and 16 (15 and 32).
+  Of a one-seed step at the paper's size, batch 8, three quarters are products (X twice 30 %, words and projection 45 %); at
+  the miniature size half.
 - One H200, the plain step in a graph, us a step (predicted 750): 128 x 3 1226, 20 x 3 507, 20 x 1 460, 1 x 1 271; all of
   ``fit`` at 128 x 3 7.4 ms a pair, of which 1.7 are start, checks and upload. K-fold expanded 20 x 3 8.4 ms, 20 x 1 6.7.
 - A prototype of the fast step there: 360 at 128 x 3, 111 at 20 x 3, one kernel of it without its products, so lower bounds.
